@@ -1,0 +1,193 @@
+//! Identifiers: one type each, checked once where they enter, cheap to clone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use minicbor::{Decode, Decoder, Encode, Encoder};
+
+/// Longest identifier or free text from outside, in bytes.
+pub const MAX_TEXT: usize = 255;
+/// Longest node name, in bytes: it becomes a certificate's name.
+pub const MAX_NODE_NAME: usize = 63;
+
+/// Why a text is no identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing given.
+    #[error("must not be empty")]
+    Empty,
+    /// Too many bytes.
+    #[error("has {len} bytes, at most {limit} are allowed")]
+    TooLong {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// A character that is not allowed.
+    #[error("has the character {found:?} at byte {at}, which is not allowed")]
+    Character {
+        /// The character.
+        found: char,
+        /// Its byte offset.
+        at: usize,
+    },
+}
+
+fn check(text: &str, limit: usize, allowed: fn(char) -> bool) -> Result<(), IdError> {
+    if text.len() > limit {
+        return Err(IdError::TooLong { len: text.len(), limit });
+    }
+    match text.char_indices().find(|(_, c)| !allowed(*c)) {
+        Some((at, found)) => Err(IdError::Character { found, at }),
+        None => Ok(()),
+    }
+}
+
+fn printable(c: char) -> bool {
+    !c.is_control()
+}
+
+fn name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+}
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident, $limit:expr, $allowed:expr, empty: $empty:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks length and characters.
+            ///
+            /// # Errors
+            /// [`IdError`] says what is wrong; the caller names the field.
+            pub fn new(text: &str) -> Result<Self, IdError> {
+                if text.is_empty() && !$empty {
+                    return Err(IdError::Empty);
+                }
+                check(text, $limit, $allowed)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl<C> Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.str(&self.0)?;
+                Ok(())
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                Self::new(d.str()?).map_err(minicbor::decode::Error::message)
+            }
+        }
+    };
+}
+
+text_type!(
+    /// A call, the same on every node that runs a leg of it.
+    CallId, MAX_TEXT, printable, empty: false
+);
+text_type!(
+    /// A leg, unique on its node.
+    LegId, MAX_TEXT, printable, empty: false
+);
+text_type!(
+    /// A media server that uses a conferencing node; empty is the default one.
+    SourceId, MAX_TEXT, printable, empty: true
+);
+text_type!(
+    /// A conferencing node's name within its deployment.
+    NodeName, MAX_NODE_NAME, name_character, empty: false
+);
+text_type!(
+    /// A license's id.
+    LicenseId, MAX_TEXT, printable, empty: false
+);
+text_type!(
+    /// Free text from outside: addresses, conference names, references.
+    Text, MAX_TEXT, printable, empty: true
+);
+
+macro_rules! empty_default {
+    ($($name:ident),*) => {$(
+        impl Default for $name {
+            fn default() -> Self {
+                Self(Arc::from(""))
+            }
+        }
+
+        impl $name {
+            /// Whether nothing was given.
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                self.0.is_empty()
+            }
+        }
+    )*};
+}
+empty_default!(SourceId, Text);
+
+/// A lease, unique within a generation of the pool's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct LeaseId(#[n(0)] pub u64);
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_refused_with_the_limit_it_breaks() {
+        assert_eq!(LegId::new(""), Err(IdError::Empty));
+        assert_eq!(LegId::new(&"x".repeat(256)), Err(IdError::TooLong { len: 256, limit: 255 }));
+        assert_eq!(LegId::new("a\nb"), Err(IdError::Character { found: '\n', at: 1 }));
+        assert_eq!(NodeName::new("a/b"), Err(IdError::Character { found: '/', at: 1 }));
+        assert!(LegId::new(&"x".repeat(255)).is_ok());
+        assert!(Text::new("").is_ok());
+    }
+}

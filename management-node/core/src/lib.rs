@@ -1,1 +1,31 @@
-//! stub
+//! The pool as a pure machine.
+//!
+//! [`Pool`] is the whole durable state: licenses, nodes and their sessions, leases, denials.
+//! [`PoolMachine`] decides commands and emits [`Event`]s; nothing here knows of gRPC, disks or
+//! clocks. The contract with the nodes is section "lease contract" of the wire documentation in
+//! `proto/headroom/lease/v1`.
+
+mod admin;
+mod allocate;
+mod apply;
+mod book;
+mod capacity;
+mod command;
+mod event;
+mod explain;
+mod machine;
+mod session;
+mod settle;
+mod snapshot;
+mod state;
+mod tick;
+
+pub use capacity::{Capacity, FeatureLicense, LicenseState};
+pub use command::*;
+pub use event::*;
+pub use explain::{AlarmNote, Explanation, LiveView, Outcome};
+pub use machine::PoolMachine;
+pub use state::*;
+
+#[cfg(test)]
+mod tests;

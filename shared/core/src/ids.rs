@@ -151,7 +151,9 @@ macro_rules! empty_default {
     ($($name:ident),*) => {$(
         impl Default for $name {
             fn default() -> Self {
-                Self(Arc::from(""))
+                // One allocation for all: most texts of most legs are empty.
+                static NOTHING: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(""));
+                Self(Arc::clone(&NOTHING))
             }
         }
 
@@ -165,6 +167,15 @@ macro_rules! empty_default {
     )*};
 }
 empty_default!(SourceId, Text);
+
+impl LegId {
+    /// The id no other is less than: where a range over legs begins.
+    #[must_use]
+    pub fn least() -> Self {
+        static LEAST: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(" "));
+        Self(Arc::clone(&LEAST))
+    }
+}
 
 /// A lease, unique within a generation of the pool's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod rating;
 pub mod reason;
 pub mod record;
+pub mod shared;
 pub mod time;
 
 pub use call::{Call, CallInfo, Direction, Interop, Leg, Media, Presentation, Protocol, Service};
@@ -23,4 +24,5 @@ pub use ids::{CallId, IdError, LeaseId, LegId, LicenseId, NodeName, SourceId, Te
 pub use machine::{Answer, Class, Machine, Tx};
 pub use reason::DenialReason;
 pub use record::Position;
+pub use shared::Shared;
 pub use time::{Millis, Now};

@@ -1,0 +1,95 @@
+//! What an administrator does to a pool.
+
+use headroom_core::fingerprint::Fingerprint;
+use headroom_core::{Charge, LegId, Millis, NodeName, Shared};
+
+use crate::command::Refusal;
+use crate::event::Event;
+use crate::machine::PoolTx;
+use crate::session::holders_of;
+use crate::state::{CertificateHash, EndedHow, Installed, LeaseKey, Settings};
+
+pub(crate) fn start(tx: &mut PoolTx<'_>, settings: Settings, fingerprint: Fingerprint) {
+    tx.volatile_mut().settings = settings;
+    if tx.state().fingerprint.as_ref() != Some(&fingerprint) {
+        tx.emit(Event::Identified(fingerprint));
+    }
+}
+
+pub(crate) fn install_license(tx: &mut PoolTx<'_>, installed: Installed) -> Result<(), Refusal> {
+    let document = &installed.document;
+    if let Some(before) = tx.state().licenses.get(&document.license) {
+        return if before.signed == installed.signed {
+            Ok(())
+        } else {
+            Err(Refusal::LicenseExists(document.license.clone()))
+        };
+    }
+    if let Some(here) = &tx.state().fingerprint
+        && !here.matches(&document.fingerprint)
+    {
+        return Err(Refusal::OtherMachine {
+            bound: Box::new(document.fingerprint.clone()),
+            here: Box::new(here.clone()),
+        });
+    }
+    tx.emit(Event::LicenseInstalled(Shared::new(installed)));
+    Ok(())
+}
+
+pub(crate) fn add_node(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    node: NodeName,
+    certificate: CertificateHash,
+) -> Result<(), Refusal> {
+    if tx.state().nodes.get(&node).is_some_and(|record| record.removed_at.is_none()) {
+        return Err(Refusal::NodeExists(node));
+    }
+    if let Some(owner) = tx.state().certificates.get(&certificate) {
+        return Err(Refusal::CertificateTaken(owner.clone()));
+    }
+    tx.emit(Event::NodeAdded { node, certificate, at });
+    Ok(())
+}
+
+/// Removes a node; every lease of its identity is released at once.
+pub(crate) fn remove_node(tx: &mut PoolTx<'_>, at: Millis, node: &NodeName) -> Result<u64, Refusal> {
+    if tx.state().nodes.get(node).is_none_or(|record| record.removed_at.is_some()) {
+        return Err(Refusal::NoSuchNode(node.clone()));
+    }
+    let holders: Vec<_> = holders_of(tx.state(), node).map(|(id, _)| id).collect();
+    let mut released = 0;
+    for holder in holders {
+        let keys: Vec<_> = tx.state().leases_of_holder(holder).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            released += 1;
+            tx.emit(Event::LeaseEnded { key, how: EndedHow::NodeRemoved, at });
+        }
+        let live = tx.volatile_mut();
+        live.heard.remove(&holder);
+        live.optimistic.remove(&holder);
+        live.unclaimed.retain(|key, _| key.holder != holder);
+    }
+    tx.emit(Event::NodeRemoved { node: node.clone(), at });
+    Ok(released)
+}
+
+/// Takes a lease back; its node is told with the next heartbeat.
+pub(crate) fn force_release(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    node: &NodeName,
+    leg: &LegId,
+) -> Result<Charge, Refusal> {
+    if !tx.state().nodes.contains_key(node) {
+        return Err(Refusal::NoSuchNode(node.clone()));
+    }
+    let found = holders_of(tx.state(), node)
+        .find_map(|(holder, _)| tx.state().lease(holder, leg).map(|lease| (holder, lease.charge.clone())));
+    let (holder, charge) =
+        found.ok_or_else(|| Refusal::NoSuchLease { node: node.clone(), leg: leg.clone() })?;
+    let key = LeaseKey { holder, leg: leg.clone() };
+    tx.emit(Event::LeaseEnded { key, how: EndedHow::Forced, at });
+    Ok(charge)
+}

@@ -1,0 +1,295 @@
+//! Asking for leases: each call is judged as a whole, then carried out as a whole.
+
+use std::collections::BTreeSet;
+
+use headroom_core::rating::rate_leg;
+use headroom_core::{
+    Call, CallInfo, Charge, DenialReason, Feature, LeaseId, Leg, LegId, Millis, NodeName, Service, Shared,
+    Units,
+};
+
+use crate::command::{CallAnswer, Leased, Mutation, Verdict};
+use crate::event::Event;
+use crate::machine::PoolTx;
+use crate::session::is_tombstoned;
+use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Origin, Pool, PoolInstant};
+
+/// What becomes of one leg of a call that is granted.
+enum Step {
+    /// It holds a lease already.
+    Keep,
+    /// It holds a reserved lease, which it now claims.
+    Claim,
+    /// It gets a lease.
+    Take {
+        /// The holder's node, when that is not the asker's.
+        owner: Option<NodeName>,
+        /// The lease whose unit it takes over.
+        replaces: Option<LeaseKey>,
+    },
+}
+
+/// A leg with its place in the plan.
+struct Planned {
+    key: LeaseKey,
+    charge: Charge,
+    step: Step,
+}
+
+/// How a call is judged, before anything changes.
+enum Judgement {
+    Grant(Vec<Planned>, PoolInstant),
+    Deny(DenialReason, Charge, PoolInstant),
+    Refuse { field: String, description: String },
+}
+
+fn refuse(field: String, description: impl Into<String>) -> Judgement {
+    Judgement::Refuse { field, description: description.into() }
+}
+
+/// What a call as described needs, summed over its legs.
+pub(crate) fn total_charge(call: &Call) -> Charge {
+    let mut charges = call.legs.iter().map(|leg| rate_leg(&call.info, leg));
+    let Some(first) = charges.next() else { return Charge::calls(0) };
+    if first.feature.per_call() {
+        return first;
+    }
+    let units = charges.fold(first.units, |sum, charge| sum.plus(charge.units));
+    Charge { feature: first.feature, units }
+}
+
+/// Whose lease a leg's will be.
+fn owner_of(pool: &Pool, asker: HolderId, leg: &Leg) -> Option<(HolderId, Option<NodeName>)> {
+    let own = pool.holders.get(&asker).map(|holder| &holder.node);
+    match &leg.owner {
+        Some(name) if own != Some(name) => {
+            let node = pool.nodes.get(name).filter(|node| node.removed_at.is_none());
+            node.and(pool.holder_of(name)).map(|holder| (holder, Some(name.clone())))
+        }
+        _ => Some((asker, None)),
+    }
+}
+
+fn plan_leg(
+    pool: &Pool,
+    asker: HolderId,
+    info: &CallInfo,
+    index: usize,
+    leg: &Leg,
+) -> Result<Planned, Judgement> {
+    let Some((holder, owner)) = owner_of(pool, asker, leg) else {
+        let name = leg.owner.as_ref().map_or("", |name| name.as_str());
+        return Err(refuse(format!("legs[{index}].owner"), format!("there is no node {name}")));
+    };
+    if is_tombstoned(pool, holder, &leg.leg) {
+        return Err(refuse(format!("legs[{index}].leg"), format!("{} was released by force", leg.leg)));
+    }
+    let key = LeaseKey { holder, leg: leg.leg.clone() };
+    if let Some(lease) = pool.leases.get(&key) {
+        if lease.info.call != info.call {
+            let description = format!("{} holds a lease in call {}", leg.leg, lease.info.call);
+            return Err(refuse(format!("legs[{index}].leg"), description));
+        }
+        let claim = lease.origin == Origin::Reserved && owner.is_none();
+        let step = if claim { Step::Claim } else { Step::Keep };
+        return Ok(Planned { key, charge: lease.charge.clone(), step });
+    }
+    // A leg that is gone has given its unit back already: there is nothing to take over.
+    let replaces = leg
+        .replaces
+        .as_ref()
+        .map(|replaced| LeaseKey { holder: asker, leg: replaced.clone() })
+        .filter(|replaced| pool.leases.contains_key(replaced));
+    Ok(Planned { key, charge: rate_leg(info, leg), step: Step::Take { owner, replaces } })
+}
+
+/// Units of `feature` a plan needs beyond what the legs it replaces give back.
+fn need(pool: &Pool, info: &CallInfo, feature: &Feature, plan: &[Planned]) -> Units {
+    let taken = plan.iter().filter(|planned| matches!(planned.step, Step::Take { .. }));
+    if feature.per_call() {
+        let any = taken.count() > 0;
+        return if any && !pool.call_holds(&info.call, feature) { Units::ONE } else { Units::ZERO };
+    }
+    let wanted: Units = taken.map(|planned| planned.charge.units).sum();
+    let replaced: BTreeSet<_> = plan
+        .iter()
+        .filter_map(|planned| match &planned.step {
+            Step::Take { replaces, .. } => replaces.as_ref(),
+            _ => None,
+        })
+        .collect();
+    let given_back: Units = replaced
+        .into_iter()
+        .filter_map(|key| pool.leases.get(key))
+        .filter(|lease| lease.charge.feature == *feature)
+        .map(|lease| lease.charge.units)
+        .sum();
+    wanted.above(given_back)
+}
+
+/// Whether `need` more units of a feature may be taken.
+pub(crate) fn admit(pool: &Pool, feature: &Feature, need: Units, at: Millis) -> Result<(), DenialReason> {
+    let capacity = pool.capacity(feature, at);
+    if let Some(reason) = capacity.invalid {
+        return Err(reason);
+    }
+    let limit = capacity.capacity.plus(capacity.overdraft);
+    if need.is_zero() || pool.in_use(feature).plus(need) <= limit {
+        Ok(())
+    } else {
+        Err(DenialReason::InsufficientLicenses)
+    }
+}
+
+fn judge(pool: &Pool, at: Millis, asker: HolderId, call: &Call) -> Judgement {
+    let mut plan = Vec::with_capacity(call.legs.len());
+    for (index, leg) in call.legs.iter().enumerate() {
+        match plan_leg(pool, asker, &call.info, index, leg) {
+            Ok(planned) => plan.push(planned),
+            Err(judgement) => return judgement,
+        }
+    }
+    // All legs that take something are rated by this request, so one feature pays for all of them.
+    let taken = plan.iter().find(|planned| matches!(planned.step, Step::Take { .. }));
+    let Some(feature) = taken.map(|planned| planned.charge.feature.clone()) else {
+        let kept = plan.first().map_or(Feature::Call, |planned| planned.charge.feature.clone());
+        return Judgement::Grant(plan, pool.instant(&kept, at));
+    };
+    let pool_now = pool.instant(&feature, at);
+    if call.info.service == Service::Gateway && call.legs.len() == 1 && lonely(pool, call, &plan) {
+        let description =
+            "a gateway call has an inbound and an outbound leg; name both, or begin with the other";
+        return refuse("legs".into(), description);
+    }
+    let need = need(pool, &call.info, &feature, &plan);
+    if need.is_zero() && continues(&feature, &plan) {
+        return Judgement::Grant(plan, pool_now);
+    }
+    match admit(pool, &feature, need, at) {
+        Ok(()) => Judgement::Grant(plan, pool_now),
+        Err(reason) => Judgement::Deny(reason, Charge { feature, units: need }, pool_now),
+    }
+}
+
+/// Whether a plan only carries on what runs: a transfer moves its unit, and further legs of a call
+/// that is paid once are paid already. Neither asks for a license.
+fn continues(feature: &Feature, plan: &[Planned]) -> bool {
+    feature.per_call()
+        || plan.iter().all(|planned| !matches!(planned.step, Step::Take { replaces: None, .. }))
+}
+
+/// Whether the one leg of a gateway call stands alone.
+fn lonely(pool: &Pool, call: &Call, plan: &[Planned]) -> bool {
+    let replaces = plan.iter().any(|planned| matches!(&planned.step, Step::Take { replaces: Some(_), .. }));
+    !replaces && pool.leases_of_call(&call.info.call).next().is_none()
+}
+
+/// Answers without taking anything.
+pub(crate) fn dry_run(pool: &Pool, at: Millis, asker: HolderId, calls: &[Call]) -> Vec<CallAnswer> {
+    calls
+        .iter()
+        .map(|call| {
+            let verdict = match judge(pool, at, asker, call) {
+                Judgement::Grant(plan, _) => Verdict::Granted(
+                    plan.into_iter()
+                        .map(|planned| {
+                            let lease = pool.leases.get(&planned.key).map_or(LeaseId(0), |lease| lease.id);
+                            leased(planned, lease)
+                        })
+                        .collect(),
+                ),
+                Judgement::Deny(reason, ..) => Verdict::Denied(reason),
+                Judgement::Refuse { field, description } => Verdict::Refused { field, description },
+            };
+            CallAnswer { call: call.info.call.clone(), verdict }
+        })
+        .collect()
+}
+
+fn leased(planned: Planned, lease: LeaseId) -> Leased {
+    let owner = match planned.step {
+        Step::Take { owner, .. } => owner,
+        Step::Keep | Step::Claim => None,
+    };
+    Leased { leg: planned.key.leg, lease, charge: planned.charge, owner }
+}
+
+/// Grants or denies each call as a whole.
+pub(crate) fn allocate(tx: &mut PoolTx<'_>, at: Millis, asker: HolderId, calls: Vec<Call>) -> Mutation {
+    let answers = calls
+        .into_iter()
+        .map(|call| {
+            let name = call.info.call.clone();
+            let verdict = match judge(tx.state(), at, asker, &call) {
+                Judgement::Grant(plan, pool) => Verdict::Granted(grant(tx, at, call, plan, pool)),
+                Judgement::Deny(reason, charge, pool) => {
+                    let call = Shared::new(call);
+                    let denial = Denial {
+                        at,
+                        holder: asker,
+                        call,
+                        reason,
+                        charge,
+                        pool,
+                        by_node: false,
+                        update: false,
+                    };
+                    tx.emit(Event::Denied(Shared::new(denial)));
+                    Verdict::Denied(reason)
+                }
+                Judgement::Refuse { field, description } => Verdict::Refused { field, description },
+            };
+            CallAnswer { call: name, verdict }
+        })
+        .collect();
+    Mutation::Allocated(answers)
+}
+
+fn grant(tx: &mut PoolTx<'_>, at: Millis, call: Call, plan: Vec<Planned>, pool: PoolInstant) -> Vec<Leased> {
+    let info = Shared::new(call.info);
+    let mut granted = Vec::with_capacity(plan.len());
+    for (planned, leg) in plan.into_iter().zip(call.legs) {
+        let id = match &planned.step {
+            Step::Keep => tx.state().leases.get(&planned.key).map_or(LeaseId(0), |lease| lease.id),
+            Step::Claim => {
+                tx.emit(Event::LeaseClaimed { key: planned.key.clone() });
+                tx.volatile_mut().unclaimed.remove(&planned.key);
+                tx.state().leases.get(&planned.key).map_or(LeaseId(0), |lease| lease.id)
+            }
+            Step::Take { owner, replaces } => {
+                if let Some(key) = replaces {
+                    tx.emit(Event::LeaseEnded { key: key.clone(), how: EndedHow::Replaced, at });
+                }
+                let origin = if owner.is_some() { Origin::Reserved } else { Origin::Asked };
+                take(tx, at, &planned, (Shared::clone(&info), leg), origin, pool)
+            }
+        };
+        granted.push(leased(planned, id));
+    }
+    granted
+}
+
+fn take(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    planned: &Planned,
+    (info, leg): (Shared<CallInfo>, Leg),
+    origin: Origin,
+    pool: PoolInstant,
+) -> LeaseId {
+    let id = LeaseId(tx.state().counters.lease + 1);
+    let charge = planned.charge.clone();
+    let lease = Lease { id, info, leg, charge, origin, admitted_at: at, granted_at: at, pool };
+    tx.emit(Event::LeaseGranted { holder: planned.key.holder, lease: Shared::new(lease) });
+    if origin == Origin::Reserved {
+        let live = tx.volatile_mut();
+        let due = live.clock.plus(live.settings.claim_within);
+        live.unclaimed.insert(planned.key.clone(), due);
+    }
+    id
+}
+
+/// The lease of a leg, as it is told.
+pub(crate) fn told(leg: &LegId, lease: &Lease) -> Leased {
+    Leased { leg: leg.clone(), lease: lease.id, charge: lease.charge.clone(), owner: None }
+}

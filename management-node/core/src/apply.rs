@@ -1,0 +1,235 @@
+//! The only mutator of a pool, in service and on recovery alike.
+
+use headroom_core::LegSet;
+use headroom_core::NodeName;
+use headroom_core::Shared;
+
+use crate::event::{Event, Part};
+use crate::state::{
+    Holder, HolderId, LeaseKey, MAX_SUPERSEDED, Node, Nonce, OverCommitCause, Phase, Pool, Session,
+    Superseded, Tombstone,
+};
+
+impl Pool {
+    /// Applies what happened.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Identified(fingerprint) => self.fingerprint = Some(fingerprint.clone()),
+            Event::LicenseInstalled(installed) => {
+                self.licenses.insert(installed.document.license.clone(), Shared::clone(installed));
+            }
+            Event::NodeAdded { node, certificate, at } => self.add_node(node, *certificate, *at),
+            Event::NodeRemoved { node, at } => {
+                if let Some(record) = self.nodes.get_mut(node).map(Shared::make_mut) {
+                    record.removed_at = Some(*at);
+                }
+                self.forget_clones(node);
+            }
+            Event::CloneFound { node, instance } => self.add_holder(node, *instance),
+            Event::SessionOpened { holder, number, nonce, open_number, active, at } => {
+                let phase = if *active {
+                    Phase::Active
+                } else {
+                    Phase::Reporting { next: 0, taken: LegSet::default() }
+                };
+                let session = Session { number: *number, opened_at: *at, phase, sequence: 0, last: None };
+                self.counters.session = self.counters.session.max(*number);
+                self.open_session(*holder, session, *nonce, *open_number);
+            }
+            Event::SessionLapsed { holder, leases } => {
+                if let Some(holder) = self.holder_mut(*holder) {
+                    holder.session = None;
+                    holder.lapsed = Some(*leases);
+                }
+            }
+            Event::ReportTaken { holder, chunk, legs, taken, complete } => {
+                if *chunk == 0 {
+                    self.forget_reported(*holder);
+                }
+                for leg in legs {
+                    self.reported.insert(LeaseKey { holder: *holder, leg: leg.clone() });
+                }
+                let next = Phase::Reporting { next: chunk + 1, taken: *taken };
+                let phase = if *complete { Phase::Active } else { next };
+                if *complete {
+                    self.forget_reported(*holder);
+                }
+                self.set_phase(*holder, phase);
+            }
+            Event::ReportRestarted { holder } => {
+                self.forget_reported(*holder);
+                self.set_phase(*holder, Phase::Reporting { next: 0, taken: LegSet::default() });
+            }
+            Event::LeaseGranted { holder, lease } => self.put_lease(*holder, lease),
+            Event::LeaseChanged { key, media, charge, at } => self.change_lease(key, *media, charge, *at),
+            Event::LeaseClaimed { key } => self.claim_lease(key),
+            Event::LeaseEnded { key, how, at } => {
+                if *how == crate::EndedHow::Forced {
+                    self.tombstones.insert(key.clone(), Tombstone { at: *at, told: false });
+                }
+                self.end_lease(key, *how, *at);
+            }
+            Event::Mutated { holder, sequence, answer } => {
+                if let Some(session) = self.holder_mut(*holder).and_then(|holder| holder.session.as_mut()) {
+                    session.sequence = *sequence;
+                    session.last = Some(Shared::clone(answer));
+                }
+            }
+            Event::Denied(denial) => self.remember_denial(denial),
+            Event::OverCommitBegan { feature, cause, at } => {
+                self.usage.entry(feature.clone()).or_default().over_commit =
+                    Some::<(OverCommitCause, _)>((*cause, *at));
+            }
+            Event::OverCommitEnded { feature } => {
+                if let Some(usage) = self.usage.get_mut(feature) {
+                    usage.over_commit = None;
+                }
+            }
+            Event::RevocationTold { key } => {
+                if let Some(tombstone) = self.tombstones.get_mut(key) {
+                    tombstone.told = true;
+                }
+            }
+            Event::RevocationDone { key } => {
+                self.tombstones.remove(key);
+            }
+            Event::PastRecorded { holder, number } => {
+                if let Some(holder) = self.holder_mut(*holder) {
+                    holder.past_recorded = *number;
+                }
+            }
+            Event::PastLeg(ended) => self.remember_ended(Shared::clone(ended)),
+            Event::Restored(part) => self.restore(part),
+        }
+    }
+
+    fn add_node(&mut self, node: &NodeName, certificate: crate::CertificateHash, at: headroom_core::Millis) {
+        self.nodes.insert(node.clone(), Shared::new(Node { enrolled_at: at, certificate, removed_at: None }));
+        self.certificates.insert(certificate, node.clone());
+        if self.holder_of(node).is_none() {
+            self.add_holder(node, 0);
+        } else if let Some(holder) = self.holder_of(node).and_then(|id| self.holder_mut(id)) {
+            // A new certificate is a new machine: what the old one counted does not bind it.
+            holder.nonce = None;
+            holder.open_number = 0;
+            holder.superseded.clear();
+            holder.past_recorded = 0;
+            holder.session = None;
+            holder.lapsed = None;
+        }
+    }
+
+    fn add_holder(&mut self, node: &NodeName, instance: u32) {
+        self.counters.holder += 1;
+        let id = HolderId(self.counters.holder);
+        self.holder_ids.insert((node.clone(), instance), id);
+        self.holders.insert(id, Shared::new(Holder::new(node.clone(), instance)));
+    }
+
+    /// Clones of a removed node have no leases left and go with it.
+    fn forget_clones(&mut self, node: &NodeName) {
+        let ids: Vec<_> = self
+            .holder_ids
+            .range((node.clone(), 0)..=(node.clone(), u32::MAX))
+            .map(|((_, instance), id)| (*instance, *id))
+            .collect();
+        for (instance, id) in ids {
+            if let Some(holder) = self.holder_mut(id) {
+                holder.session = None;
+            }
+            if instance > 0 {
+                self.holder_ids.remove(&(node.clone(), instance));
+                self.holders.remove(&id);
+            }
+        }
+    }
+
+    fn open_session(&mut self, id: HolderId, session: Session, nonce: Nonce, open_number: u64) {
+        self.forget_reported(id);
+        let Some(holder) = self.holder_mut(id) else { return };
+        if let Some(before) = holder.nonce
+            && before != nonce
+        {
+            holder.superseded.push(Superseded { nonce: before, open_number: holder.open_number });
+            if holder.superseded.len() > MAX_SUPERSEDED {
+                holder.superseded.remove(0);
+            }
+        }
+        holder.nonce = Some(nonce);
+        holder.open_number = open_number;
+        holder.session = Some(session);
+        holder.lapsed = None;
+    }
+
+    fn forget_reported(&mut self, holder: HolderId) {
+        let first = LeaseKey { holder, leg: headroom_core::LegId::least() };
+        let keys: Vec<_> =
+            self.reported.range(first..).take_while(|key| key.holder == holder).cloned().collect();
+        for key in keys {
+            self.reported.remove(&key);
+        }
+    }
+
+    fn set_phase(&mut self, holder: HolderId, phase: Phase) {
+        if let Some(session) = self.holder_mut(holder).and_then(|holder| holder.session.as_mut()) {
+            session.phase = phase;
+        }
+    }
+
+    fn restore(&mut self, part: &Part) {
+        match part {
+            Part::Node(name, node) => {
+                self.nodes.insert(name.clone(), Shared::clone(node));
+            }
+            Part::Certificate(hash, name) => {
+                self.certificates.insert(*hash, name.clone());
+            }
+            Part::Holder(id, holder) => {
+                self.holder_ids.insert((holder.node.clone(), holder.instance), *id);
+                self.holders.insert(*id, Shared::clone(holder));
+            }
+            Part::Usage(feature, usage) => {
+                self.usage.insert(feature.clone(), *usage);
+            }
+            Part::Reported(key) => {
+                self.reported.insert(key.clone());
+            }
+            Part::Tombstone(key, tombstone) => {
+                self.tombstones.insert(key.clone(), tombstone.clone());
+            }
+            Part::Denial(number, denial) => {
+                self.denials.insert(*number, Shared::clone(denial));
+            }
+            Part::Minute(minute, reason, count) => {
+                self.minutes.insert((*minute, *reason), *count);
+            }
+            Part::Ended(number, ended) => {
+                self.ended.insert(*number, Shared::clone(ended));
+            }
+            Part::Counters(counters) => self.counters = *counters,
+            Part::License(id, installed) => {
+                self.licenses.insert(id.clone(), Shared::clone(installed));
+            }
+        }
+    }
+}
+
+impl Holder {
+    /// A holder that never spoke.
+    #[must_use]
+    pub fn new(node: NodeName, instance: u32) -> Self {
+        Self {
+            node,
+            instance,
+            nonce: None,
+            open_number: 0,
+            superseded: Vec::new(),
+            session: None,
+            lapsed: None,
+            past_recorded: 0,
+            set: LegSet::default(),
+            units: headroom_core::Units::ZERO,
+            reserved: 0,
+        }
+    }
+}

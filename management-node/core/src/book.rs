@@ -1,0 +1,198 @@
+//! The books: every way a lease enters, changes or leaves, with all that is derived from it.
+//! Only [`crate::apply`] calls what changes them.
+
+use headroom_core::{CallId, Charge, Feature, LegId, Media, Millis, NodeName, Shared, Units};
+
+use crate::state::{
+    Denial, Ended, EndedHow, Holder, HolderId, Lease, LeaseKey, MAX_DENIALS, MAX_ENDED, MAX_MINUTES, Origin,
+    Pool,
+};
+
+impl Pool {
+    /// A node's own holder.
+    #[must_use]
+    pub fn holder_of(&self, node: &NodeName) -> Option<HolderId> {
+        self.holder_ids.get(&(node.clone(), 0)).copied()
+    }
+
+    /// A lease.
+    #[must_use]
+    pub fn lease(&self, holder: HolderId, leg: &LegId) -> Option<&Shared<Lease>> {
+        self.leases.get(&LeaseKey { holder, leg: leg.clone() })
+    }
+
+    /// The leases of a call, on every node.
+    pub fn leases_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = &'a LeaseKey> + use<'a> {
+        let first = LeaseKey { holder: HolderId(0), leg: LegId::least() };
+        let wanted = call.clone();
+        self.by_call
+            .range((call.clone(), first)..)
+            .take_while(move |(call, _)| *call == wanted)
+            .map(|(_, key)| key)
+    }
+
+    /// The leases of a holder.
+    pub fn leases_of_holder(&self, holder: HolderId) -> impl Iterator<Item = (&LeaseKey, &Shared<Lease>)> {
+        let first = LeaseKey { holder, leg: LegId::least() };
+        self.leases.range(first..).take_while(move |(key, _)| key.holder == holder)
+    }
+
+    /// Whether a leg of the call already carries a charge that is counted once per call.
+    #[must_use]
+    pub fn call_holds(&self, call: &CallId, feature: &Feature) -> bool {
+        self.leases_of_call(call)
+            .any(|key| self.leases.get(key).is_some_and(|lease| lease.charge.feature == *feature))
+    }
+
+    pub(crate) fn holder_mut(&mut self, holder: HolderId) -> Option<&mut Holder> {
+        self.holders.get_mut(&holder).map(Shared::make_mut)
+    }
+
+    /// Counts a charge; with a per-call feature only for the first leg of the call.
+    fn count(&mut self, call: &CallId, charge: &Charge, at: Millis) {
+        if charge.units.is_zero() || (charge.feature.per_call() && self.call_holds(call, &charge.feature)) {
+            return;
+        }
+        let usage = self.usage.entry(charge.feature.clone()).or_default();
+        usage.in_use = usage.in_use.plus(charge.units);
+        if usage.in_use > usage.peak {
+            usage.peak = usage.in_use;
+            usage.peak_at = at;
+        }
+    }
+
+    /// Uncounts a charge whose lease is already out of the books.
+    fn uncount(&mut self, call: &CallId, charge: &Charge) {
+        if charge.units.is_zero() || (charge.feature.per_call() && self.call_holds(call, &charge.feature)) {
+            return;
+        }
+        if let Some(usage) = self.usage.get_mut(&charge.feature) {
+            usage.in_use = usage.in_use.above(charge.units);
+        }
+    }
+
+    fn tally(holder: &mut Holder, lease: &Lease, add: bool) {
+        let (leg, call, charge) = (&lease.leg.leg, &lease.info.call, &lease.charge);
+        if charge.feature == Feature::Call {
+            holder.units =
+                if add { holder.units.plus(charge.units) } else { holder.units.above(charge.units) };
+        }
+        match (lease.origin == Origin::Reserved, add) {
+            (true, true) => holder.reserved += 1,
+            (true, false) => holder.reserved = holder.reserved.saturating_sub(1),
+            (false, true) => holder.set.add(leg, call, charge),
+            (false, false) => holder.set.remove(leg, call, charge),
+        }
+    }
+
+    pub(crate) fn put_lease(&mut self, holder: HolderId, lease: &Shared<Lease>) {
+        let key = LeaseKey { holder, leg: lease.leg.leg.clone() };
+        let call = lease.info.call.clone();
+        if self.leases_of_call(&call).next().is_none() {
+            self.counters.calls += 1;
+        }
+        self.count(&call, &lease.charge, lease.granted_at);
+        if let Some(holder) = self.holder_mut(holder) {
+            Self::tally(holder, lease, true);
+        }
+        if lease.origin == Origin::Reserved {
+            self.reserved.insert(key.clone());
+        }
+        self.counters.lease = self.counters.lease.max(lease.id.0);
+        self.by_call.insert((call, key.clone()));
+        self.leases.insert(key, Shared::clone(lease));
+    }
+
+    pub(crate) fn take_lease(&mut self, key: &LeaseKey) -> Option<Shared<Lease>> {
+        let lease = self.leases.remove(key)?;
+        let call = lease.info.call.clone();
+        self.by_call.remove(&(call.clone(), key.clone()));
+        self.reserved.remove(key);
+        self.reported.remove(key);
+        if let Some(holder) = self.holder_mut(key.holder) {
+            Self::tally(holder, &lease, false);
+        }
+        self.uncount(&call, &lease.charge);
+        if self.leases_of_call(&call).next().is_none() {
+            self.counters.calls = self.counters.calls.saturating_sub(1);
+        }
+        Some(lease)
+    }
+
+    /// Changes a lease in place: out of the tallies and in again.
+    fn amend(&mut self, key: &LeaseKey, at: Millis, change: impl FnOnce(&mut Lease)) {
+        let Some(before) = self.leases.get(key).cloned() else { return };
+        let mut after = Lease::clone(&before);
+        change(&mut after);
+        if let Some(holder) = self.holder_mut(key.holder) {
+            Self::tally(holder, &before, false);
+            Self::tally(holder, &after, true);
+        }
+        if before.charge != after.charge {
+            // Out of the map while counting, so that a per-call charge sees the other legs only.
+            self.leases.remove(key);
+            let call = before.info.call.clone();
+            self.uncount(&call, &before.charge);
+            self.count(&call, &after.charge, at);
+        }
+        self.leases.insert(key.clone(), Shared::new(after));
+    }
+
+    pub(crate) fn change_lease(&mut self, key: &LeaseKey, media: Media, charge: &Charge, at: Millis) {
+        self.amend(key, at, |lease| {
+            lease.leg.media = media;
+            lease.charge = charge.clone();
+        });
+    }
+
+    pub(crate) fn claim_lease(&mut self, key: &LeaseKey) {
+        self.amend(key, Millis(0), |lease| lease.origin = Origin::Claimed);
+        self.reserved.remove(key);
+    }
+
+    pub(crate) fn remember_ended(&mut self, ended: Shared<Ended>) {
+        self.counters.ended += 1;
+        self.ended.insert(self.counters.ended, ended);
+        if self.ended.len() > MAX_ENDED
+            && let Some(oldest) = self.ended.get_min().map(|(number, _)| *number)
+        {
+            self.ended.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn end_lease(&mut self, key: &LeaseKey, how: EndedHow, at: Millis) {
+        if let Some(lease) = self.take_lease(key) {
+            self.remember_ended(Shared::new(Ended { holder: key.holder, lease, how, at }));
+        }
+    }
+
+    pub(crate) fn remember_denial(&mut self, denial: &Shared<Denial>) {
+        self.counters.denial += 1;
+        self.denials.insert(self.counters.denial, Shared::clone(denial));
+        if self.denials.len() > MAX_DENIALS
+            && let Some(oldest) = self.denials.get_min().map(|(number, _)| *number)
+        {
+            self.denials.remove(&oldest);
+        }
+        let minute = denial.at.0.div_euclid(60_000);
+        *self.minutes.entry((minute, denial.reason)).or_default() += 1;
+        while let Some((oldest, _)) = self.minutes.get_min().map(|(key, _)| *key)
+            && oldest + MAX_MINUTES < minute
+        {
+            let reasons: Vec<_> =
+                self.minutes.keys().take_while(|(minute, _)| *minute == oldest).copied().collect();
+            for key in reasons {
+                self.minutes.remove(&key);
+            }
+        }
+        if denial.reason == headroom_core::DenialReason::InsufficientLicenses && !denial.by_node {
+            self.usage.entry(denial.charge.feature.clone()).or_default().last_full_at = Some(denial.at);
+        }
+    }
+
+    /// Units in use of a feature.
+    #[must_use]
+    pub fn in_use(&self, feature: &Feature) -> Units {
+        self.usage.get(feature).map_or(Units::ZERO, |usage| usage.in_use)
+    }
+}

@@ -1,0 +1,390 @@
+//! What a pool is asked, and what it answers.
+
+use headroom_core::call::RunningLeg;
+use headroom_core::fingerprint::Fingerprint;
+use headroom_core::{
+    Call, CallId, Charge, DenialReason, Feature, LeaseId, LegId, LegSet, Media, Millis, NodeName, Shared,
+    Units,
+};
+use minicbor::{Decode, Encode};
+
+use crate::state::{CertificateHash, Installed, Nonce, Settings};
+
+/// A command.
+#[derive(Debug)]
+pub enum Command {
+    /// The service started: intervals, and the machine it runs on.
+    Start {
+        /// Intervals.
+        settings: Settings,
+        /// The machine.
+        fingerprint: Fingerprint,
+    },
+    /// Time passed.
+    Tick,
+    /// A license was verified and is to be installed.
+    InstallLicense(Box<Installed>),
+    /// A node is to be enrolled.
+    AddNode {
+        /// Its name.
+        node: NodeName,
+        /// Its certificate.
+        certificate: CertificateHash,
+    },
+    /// A node is to be removed.
+    RemoveNode(NodeName),
+    /// A leg's lease is to be taken back.
+    ForceRelease {
+        /// The node that runs it.
+        node: NodeName,
+        /// The leg.
+        leg: LegId,
+    },
+    /// A node wants a session.
+    Open {
+        /// Who speaks.
+        caller: CertificateHash,
+        /// What it says.
+        request: OpenRequest,
+    },
+    /// A node speaks within a session.
+    Speak {
+        /// Who speaks.
+        caller: CertificateHash,
+        /// In which session.
+        session: u64,
+        /// What it says.
+        request: Request,
+    },
+}
+
+/// A wish for a session.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    /// The process.
+    pub nonce: Nonce,
+    /// The process before it, on the same journal.
+    pub predecessor: Option<Nonce>,
+    /// Number of the opening.
+    pub open_number: u64,
+    /// The legs the node runs.
+    pub legs: LegSet,
+}
+
+/// What a node says within a session.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// A chunk of a report.
+    Report {
+        /// Its number.
+        chunk: u32,
+        /// The legs.
+        legs: Vec<RunningLeg>,
+        /// Count and digest of the whole report, with its last chunk.
+        total: Option<LegSet>,
+    },
+    /// A question: would these calls be granted?
+    DryRun(Vec<Call>),
+    /// A numbered change.
+    Mutate {
+        /// Its number.
+        sequence: u64,
+        /// The change.
+        change: Change,
+    },
+    /// A sign of life.
+    Heartbeat(Heartbeat),
+}
+
+/// A change of the books.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Asks for leases.
+    Allocate(Vec<Call>),
+    /// Re-rates legs.
+    Update(Vec<(LegId, Media)>),
+    /// Gives leases back.
+    Release(Vec<LegId>),
+    /// Records legs that run.
+    Adopt(Vec<RunningLeg>),
+}
+
+/// A sign of life.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// Number of the last mutation the node has an answer for.
+    pub sequence: u64,
+    /// The leases it believes to hold at that number.
+    pub legs: LegSet,
+    /// Legs released by force whose media server has been told.
+    pub told: Vec<LegId>,
+    /// What happened while it decided alone, oldest first.
+    pub past: Vec<Past>,
+    /// Legs it granted by itself that are not settled.
+    pub optimistic: u32,
+}
+
+/// Something that happened while a node decided alone.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// Its number, rising.
+    pub number: u64,
+    /// When, by the node's clock.
+    pub at: Millis,
+    /// What.
+    pub what: PastEvent,
+}
+
+/// What happened while a node decided alone.
+#[derive(Debug, Clone)]
+pub enum PastEvent {
+    /// It denied a request.
+    Denied {
+        /// The request.
+        call: Call,
+        /// Why.
+        reason: DenialReason,
+    },
+    /// A leg began and ended.
+    Ended(RunningLeg),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// A session, or why not.
+    Opened(Result<Opened, Refusal>),
+    /// A chunk was taken.
+    Reported(Result<Reported, Refusal>),
+    /// Would be granted or not.
+    DryRun(Result<(Vec<CallAnswer>, Vec<PoolState>), Refusal>),
+    /// A mutation's answer.
+    Mutated(Result<(Shared<Mutation>, Vec<PoolState>), Refusal>),
+    /// A heartbeat's answer.
+    Beat(Result<Beat, Refusal>),
+    /// A license was installed, or why not.
+    Installed(Result<(), Refusal>),
+    /// A node was enrolled, or why not.
+    NodeAdded(Result<(), Refusal>),
+    /// A node was removed, with the leases released.
+    NodeRemoved(Result<u64, Refusal>),
+    /// A lease was taken back.
+    Forced(Result<Charge, Refusal>),
+}
+
+/// Whether a feature's pool has room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolState {
+    /// The feature.
+    pub feature: Feature,
+    /// No unit is free.
+    pub full: bool,
+    /// Units of all valid licenses.
+    pub capacity: Units,
+    /// Units above capacity that the licenses permit.
+    pub overdraft: Units,
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Its number.
+    pub session: u64,
+    /// The node's name.
+    pub node: NodeName,
+    /// Intervals.
+    pub settings: Settings,
+    /// The node must report.
+    pub report_required: bool,
+    /// Which pools have room.
+    pub pools: Vec<PoolState>,
+}
+
+/// A chunk was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// The chunk.
+    pub chunk: u32,
+    /// The session is open for mutations.
+    pub complete: bool,
+    /// Legs of the chunk that were released by force.
+    pub revoked: Vec<LegId>,
+}
+
+/// A heartbeat's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// Which pools have room.
+    pub pools: Vec<PoolState>,
+    /// Legs an administrator wants ended.
+    pub revoked: Vec<LegId>,
+    /// The node must report.
+    pub report_required: bool,
+    /// Number of the last past event recorded.
+    pub past_recorded: u64,
+}
+
+/// A mutation's answer, durable so that a retry gets the same.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Mutation {
+    /// One answer per call.
+    #[n(0)]
+    Allocated(#[n(0)] Vec<CallAnswer>),
+    /// One answer per leg.
+    #[n(1)]
+    Updated(#[n(0)] Vec<LegAnswer>),
+    /// Given back.
+    #[n(2)]
+    Released,
+    /// Recorded, except the legs released by force.
+    #[n(3)]
+    Adopted(#[n(0)] Vec<Leased>, #[n(1)] Vec<LegId>),
+}
+
+/// A lease as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Leased {
+    /// The leg.
+    #[n(0)]
+    pub leg: LegId,
+    /// The lease.
+    #[n(1)]
+    pub lease: LeaseId,
+    /// What it holds.
+    #[n(2)]
+    pub charge: Charge,
+    /// The node it is reserved for, when that is not the asker.
+    #[n(3)]
+    pub owner: Option<NodeName>,
+}
+
+/// The answer for a call.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CallAnswer {
+    /// The call.
+    #[n(0)]
+    pub call: CallId,
+    /// The verdict.
+    #[n(1)]
+    pub verdict: Verdict<Vec<Leased>>,
+}
+
+/// The answer for a leg.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LegAnswer {
+    /// The leg.
+    #[n(0)]
+    pub leg: LegId,
+    /// The verdict.
+    #[n(1)]
+    pub verdict: Verdict<Leased>,
+}
+
+/// How a request was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Verdict<T> {
+    /// Granted.
+    #[n(0)]
+    Granted(#[n(0)] T),
+    /// Denied; nothing was taken.
+    #[n(1)]
+    Denied(#[n(0)] DenialReason),
+    /// Not judged: the request cannot be meant so.
+    #[n(2)]
+    Refused {
+        /// The field at fault.
+        #[n(0)]
+        field: String,
+        /// What is wrong.
+        #[n(1)]
+        description: String,
+    },
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The certificate belongs to no node of the deployment any more.
+    #[error("this node was removed from the deployment")]
+    Revoked,
+    /// The session was superseded or has lapsed.
+    #[error("session {given} is not the current one")]
+    SessionStale {
+        /// The session named.
+        given: u64,
+    },
+    /// A later opening was seen.
+    #[error("open_number: {given} is not above {last}, the last one seen")]
+    OpenNumberOld {
+        /// The number given.
+        given: u64,
+        /// The last one seen.
+        last: u64,
+    },
+    /// The node must report first.
+    #[error("the session is not open for mutations before the report is complete; chunk {due} is due")]
+    ReportRequired {
+        /// The chunk that is due.
+        due: u32,
+    },
+    /// A chunk out of order.
+    #[error("chunk: {given} given, {due} is due")]
+    ChunkOrder {
+        /// The chunk given.
+        given: u32,
+        /// The chunk due.
+        due: u32,
+    },
+    /// The report does not add up; it begins again with chunk 0.
+    #[error("total: the report says {stated} legs, {taken} arrived, or their digests differ")]
+    ReportMismatch {
+        /// Legs stated.
+        stated: u64,
+        /// Legs that arrived.
+        taken: u64,
+    },
+    /// A mutation's number is not the next one.
+    #[error("sequence: {given} given, {due} is due")]
+    SequenceOrder {
+        /// The number given.
+        given: u64,
+        /// The number due.
+        due: u64,
+    },
+    /// A repeated number with another kind of change.
+    #[error("sequence: {given} was used for another kind of change")]
+    SequenceReused {
+        /// The number given.
+        given: u64,
+    },
+    /// No node of that name.
+    #[error("node: there is no node {0}")]
+    NoSuchNode(NodeName),
+    /// A node of that name exists.
+    #[error("node: {0} is enrolled already; remove it first")]
+    NodeExists(NodeName),
+    /// The certificate is in use.
+    #[error("certificate: it belongs to node {0}")]
+    CertificateTaken(NodeName),
+    /// The leg holds no lease.
+    #[error("leg: {leg} holds no lease on node {node}")]
+    NoSuchLease {
+        /// The node.
+        node: NodeName,
+        /// The leg.
+        leg: LegId,
+    },
+    /// A different license of that id is installed.
+    #[error("license: another license with the id {0} is installed")]
+    LicenseExists(headroom_core::LicenseId),
+    /// The license is for another machine.
+    #[error("license: it is bound to machine {bound}, this one is {here}")]
+    OtherMachine {
+        /// The machine it is bound to.
+        bound: Box<Fingerprint>,
+        /// This machine.
+        here: Box<Fingerprint>,
+    },
+}

@@ -1,0 +1,266 @@
+//! What happens to a pool. Numbered fields: older and newer versions read each other's records.
+
+use headroom_core::fingerprint::Fingerprint;
+use headroom_core::{
+    Charge, DenialReason, Feature, LegId, LegSet, LicenseId, Media, Millis, NodeName, Shared,
+};
+use minicbor::{Decode, Encode};
+
+use crate::command::Mutation;
+use crate::state::{
+    CertificateHash, Counters, Denial, Ended, EndedHow, Holder, HolderId, Installed, Lease, LeaseKey, Node,
+    Nonce, OverCommitCause, Tombstone, Usage,
+};
+
+/// What happened.
+#[derive(Debug, Clone, Encode, Decode)]
+pub enum Event {
+    /// The machine was identified.
+    #[n(0)]
+    Identified(#[n(0)] Fingerprint),
+    /// A license was installed.
+    #[n(1)]
+    LicenseInstalled(#[n(0)] Shared<Installed>),
+    /// A node was enrolled, or enrolled anew with another certificate.
+    #[n(2)]
+    NodeAdded {
+        /// Its name.
+        #[n(0)]
+        node: NodeName,
+        /// Its certificate.
+        #[n(1)]
+        certificate: CertificateHash,
+        /// When.
+        #[n(2)]
+        at: Millis,
+    },
+    /// A node was removed.
+    #[n(3)]
+    NodeRemoved {
+        /// Its name.
+        #[n(0)]
+        node: NodeName,
+        /// When.
+        #[n(1)]
+        at: Millis,
+    },
+    /// A second machine uses a node's identity: it gets a holder of its own.
+    #[n(4)]
+    CloneFound {
+        /// The node.
+        #[n(0)]
+        node: NodeName,
+        /// Number of the machine.
+        #[n(1)]
+        instance: u32,
+    },
+    /// A session was opened; the holder's earlier one is fenced.
+    #[n(5)]
+    SessionOpened {
+        /// The holder.
+        #[n(0)]
+        holder: HolderId,
+        /// The session's number.
+        #[n(1)]
+        number: u64,
+        /// The process.
+        #[n(2)]
+        nonce: Nonce,
+        /// Number of the opening.
+        #[n(3)]
+        open_number: u64,
+        /// The books agree: no report is needed.
+        #[n(4)]
+        active: bool,
+        /// When.
+        #[n(5)]
+        at: Millis,
+    },
+    /// A session lapsed; its leases end with events of their own.
+    #[n(6)]
+    SessionLapsed {
+        /// The holder.
+        #[n(0)]
+        holder: HolderId,
+        /// Leases returned.
+        #[n(1)]
+        leases: u64,
+    },
+    /// A chunk of a report was taken.
+    #[n(7)]
+    ReportTaken {
+        /// The holder.
+        #[n(0)]
+        holder: HolderId,
+        /// The chunk.
+        #[n(1)]
+        chunk: u32,
+        /// The legs it named that hold leases.
+        #[n(2)]
+        legs: Vec<LegId>,
+        /// The legs of all chunks so far, as the node sent them.
+        #[n(3)]
+        taken: LegSet,
+        /// The report is complete.
+        #[n(4)]
+        complete: bool,
+    },
+    /// A report did not add up and begins again.
+    #[n(8)]
+    ReportRestarted {
+        /// The holder.
+        #[n(0)]
+        holder: HolderId,
+    },
+    /// A leg holds a lease now.
+    #[n(9)]
+    LeaseGranted {
+        /// Who holds it.
+        #[n(0)]
+        holder: HolderId,
+        /// The lease.
+        #[n(1)]
+        lease: Shared<Lease>,
+    },
+    /// A leg's media changed.
+    #[n(10)]
+    LeaseChanged {
+        /// The lease.
+        #[n(0)]
+        key: LeaseKey,
+        /// The media now.
+        #[n(1)]
+        media: Media,
+        /// What it holds now.
+        #[n(2)]
+        charge: Charge,
+        /// When.
+        #[n(3)]
+        at: Millis,
+    },
+    /// A reserved lease was claimed by its node.
+    #[n(11)]
+    LeaseClaimed {
+        /// The lease.
+        #[n(0)]
+        key: LeaseKey,
+    },
+    /// A lease ended.
+    #[n(12)]
+    LeaseEnded {
+        /// The lease.
+        #[n(0)]
+        key: LeaseKey,
+        /// How.
+        #[n(1)]
+        how: EndedHow,
+        /// When.
+        #[n(2)]
+        at: Millis,
+    },
+    /// A numbered mutation was decided.
+    #[n(13)]
+    Mutated {
+        /// The holder.
+        #[n(0)]
+        holder: HolderId,
+        /// Its number.
+        #[n(1)]
+        sequence: u64,
+        /// Its answer.
+        #[n(2)]
+        answer: Shared<Mutation>,
+    },
+    /// A request was denied.
+    #[n(14)]
+    Denied(#[n(0)] Shared<Denial>),
+    /// More units are in use than the licenses permit.
+    #[n(15)]
+    OverCommitBegan {
+        /// Of what.
+        #[n(0)]
+        feature: Feature,
+        /// Why.
+        #[n(1)]
+        cause: OverCommitCause,
+        /// When.
+        #[n(2)]
+        at: Millis,
+    },
+    /// Use is within the licenses again.
+    #[n(16)]
+    OverCommitEnded {
+        /// Of what.
+        #[n(0)]
+        feature: Feature,
+    },
+    /// The media server was told of a leg released by force.
+    #[n(17)]
+    RevocationTold {
+        /// The leg.
+        #[n(0)]
+        key: LeaseKey,
+    },
+    /// A leg released by force has ended.
+    #[n(18)]
+    RevocationDone {
+        /// The leg.
+        #[n(0)]
+        key: LeaseKey,
+    },
+    /// Past events of a node are recorded up to a number.
+    #[n(19)]
+    PastRecorded {
+        /// The holder.
+        #[n(0)]
+        holder: HolderId,
+        /// The number.
+        #[n(1)]
+        number: u64,
+    },
+    /// A leg that began and ended out of contact, for the history.
+    #[n(20)]
+    PastLeg(#[n(0)] Shared<Ended>),
+    /// A part of a snapshot.
+    #[n(21)]
+    Restored(#[n(0)] Box<Part>),
+}
+
+/// A part of a snapshot that no other event expresses. Leases are restored by `LeaseGranted`
+/// first; these come after and set what the leases alone do not determine.
+#[derive(Debug, Clone, Encode, Decode)]
+pub enum Part {
+    /// A node.
+    #[n(0)]
+    Node(#[n(0)] NodeName, #[n(1)] Shared<Node>),
+    /// A certificate.
+    #[n(1)]
+    Certificate(#[n(0)] CertificateHash, #[n(1)] NodeName),
+    /// A holder.
+    #[n(2)]
+    Holder(#[n(0)] HolderId, #[n(1)] Shared<Holder>),
+    /// Use of a feature.
+    #[n(3)]
+    Usage(#[n(0)] Feature, #[n(1)] Usage),
+    /// Legs a report in progress has named.
+    #[n(4)]
+    Reported(#[n(0)] LeaseKey),
+    /// A leg released by force.
+    #[n(5)]
+    Tombstone(#[n(0)] LeaseKey, #[n(1)] Tombstone),
+    /// A denial.
+    #[n(6)]
+    Denial(#[n(0)] u64, #[n(1)] Shared<Denial>),
+    /// Denials of a minute.
+    #[n(7)]
+    Minute(#[n(0)] i64, #[n(1)] DenialReason, #[n(2)] u64),
+    /// An ended lease.
+    #[n(8)]
+    Ended(#[n(0)] u64, #[n(1)] Shared<Ended>),
+    /// What was handed out last.
+    #[n(9)]
+    Counters(#[n(0)] Counters),
+    /// A license.
+    #[n(10)]
+    License(#[n(0)] LicenseId, #[n(1)] Shared<Installed>),
+}

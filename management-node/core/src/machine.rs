@@ -1,0 +1,192 @@
+//! The pool as a [`Machine`]: which commands are urgent, and who decides each.
+
+use headroom_core::machine::{Answer, Class, Machine, Tx};
+use headroom_core::{Millis, Now, Shared};
+
+use crate::command::{Change, Command, Refusal, Reply, Request};
+use crate::event::Event;
+use crate::state::{CertificateHash, HolderId, Liveness, OverCommitCause, Phase, Pool};
+use crate::{admin, allocate, session, settle, tick};
+
+/// The pool.
+pub struct PoolMachine;
+
+/// A view while deciding.
+pub(crate) type PoolTx<'a> = Tx<'a, PoolMachine>;
+
+impl Machine for PoolMachine {
+    type State = Pool;
+    type Volatile = Liveness;
+    type Command = Command;
+    type Event = Event;
+    type Reply = Reply;
+
+    fn class(command: &Command) -> Class {
+        match command {
+            Command::Speak { request, .. } => match request {
+                Request::Mutate { change: Change::Release(_), .. } => Class::Release,
+                Request::Mutate { change: Change::Adopt(_), .. } => Class::Adopt,
+                Request::Mutate { .. } | Request::DryRun(_) => Class::Allocate,
+                Request::Heartbeat(_) => Class::Heartbeat,
+                Request::Report { .. } => Class::Report,
+            },
+            Command::Open { .. } => Class::Heartbeat,
+            _ => Class::Background,
+        }
+    }
+
+    fn handle(tx: &mut PoolTx<'_>, now: Now, command: Command) -> Answer<Reply> {
+        let mut cause = OverCommitCause::CapacityShrank;
+        let answer = match command {
+            Command::Start { settings, fingerprint } => {
+                admin::start(tx, settings, fingerprint);
+                Answer::now(Reply::Done)
+            }
+            Command::Tick => {
+                tick::tick(tx, now);
+                Answer::now(Reply::Done)
+            }
+            Command::InstallLicense(installed) => {
+                Answer::now(Reply::Installed(admin::install_license(tx, *installed)))
+            }
+            Command::AddNode { node, certificate } => {
+                Answer::now(Reply::NodeAdded(admin::add_node(tx, now.wall, node, certificate)))
+            }
+            Command::RemoveNode(node) => {
+                Answer::now(Reply::NodeRemoved(admin::remove_node(tx, now.wall, &node)))
+            }
+            Command::ForceRelease { node, leg } => {
+                Answer::now(Reply::Forced(admin::force_release(tx, now.wall, &node, &leg)))
+            }
+            Command::Open { caller, request } => {
+                Answer::now(Reply::Opened(session::open(tx, now.wall, caller, &request)))
+            }
+            Command::Speak { caller, session, request } => {
+                if matches!(
+                    request,
+                    Request::Report { .. } | Request::Mutate { change: Change::Adopt(_), .. }
+                ) {
+                    cause = OverCommitCause::AdoptedLegs;
+                }
+                speak(tx, now.wall, caller, session, request)
+            }
+        };
+        settle_over_commit(tx, now.wall, cause);
+        answer
+    }
+
+    fn apply(state: &mut Pool, event: &Event) {
+        state.apply(event);
+    }
+
+    fn snapshot(state: &Pool) -> impl Iterator<Item = Event> + Send + '_ {
+        state.snapshot()
+    }
+}
+
+fn speak(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    caller: CertificateHash,
+    number: u64,
+    request: Request,
+) -> Answer<Reply> {
+    let holder = session::current(tx, caller, number);
+    if let Ok(holder) = holder {
+        let clock = tx.volatile().clock;
+        tx.volatile_mut().heard.insert(holder, clock);
+    }
+    match request {
+        Request::Report { chunk, legs, total } => {
+            let reported = holder.and_then(|holder| session::report(tx, at, holder, chunk, legs, total));
+            Answer::committed(Reply::Reported(reported))
+        }
+        Request::DryRun(calls) => {
+            Answer::now(Reply::DryRun(holder.map(|holder| {
+                (allocate::dry_run(tx.state(), at, holder, &calls), tx.state().pool_states(at))
+            })))
+        }
+        Request::Heartbeat(heartbeat) => {
+            let beat = holder.map(|holder| session::heartbeat(tx, at, holder, heartbeat));
+            Answer::committed(Reply::Beat(beat))
+        }
+        Request::Mutate { sequence, change } => {
+            let mutated = holder.and_then(|holder| mutate(tx, at, holder, sequence, change));
+            Answer::committed(Reply::Mutated(mutated.map(|answer| (answer, tx.state().pool_states(at)))))
+        }
+    }
+}
+
+/// Decides a numbered change once, and answers a retry as before.
+fn mutate(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    id: HolderId,
+    given: u64,
+    change: Change,
+) -> Result<Shared<crate::Mutation>, Refusal> {
+    let session = tx.state().holders.get(&id).and_then(|holder| holder.session.as_ref());
+    let Some(session) = session else { return Err(Refusal::SessionStale { given: 0 }) };
+    if let Phase::Reporting { next, .. } = session.phase {
+        return Err(Refusal::ReportRequired { due: next });
+    }
+    if given == session.sequence
+        && let Some(last) = &session.last
+    {
+        return if change.fits(last) {
+            Ok(Shared::clone(last))
+        } else {
+            Err(Refusal::SequenceReused { given })
+        };
+    }
+    let due = session.sequence + 1;
+    if given != due {
+        return Err(Refusal::SequenceOrder { given, due });
+    }
+    let answer = match change {
+        Change::Allocate(calls) => allocate::allocate(tx, at, id, calls),
+        Change::Update(legs) => settle::update(tx, at, id, &legs),
+        Change::Release(legs) => settle::release(tx, at, id, &legs),
+        Change::Adopt(legs) => {
+            let (leases, revoked) = settle::adopt(tx, at, id, legs);
+            crate::Mutation::Adopted(leases, revoked)
+        }
+    };
+    let answer = Shared::new(answer);
+    tx.emit(Event::Mutated { holder: id, sequence: given, answer: Shared::clone(&answer) });
+    Ok(answer)
+}
+
+impl Change {
+    /// Whether an answer is of this change's kind.
+    fn fits(&self, answer: &crate::Mutation) -> bool {
+        use crate::Mutation;
+        matches!(
+            (self, answer),
+            (Self::Allocate(_), Mutation::Allocated(_))
+                | (Self::Update(_), Mutation::Updated(_))
+                | (Self::Release(_), Mutation::Released)
+                | (Self::Adopt(_), Mutation::Adopted(..))
+        )
+    }
+}
+
+/// Notes where use rose above the licenses, and where it is within them again.
+fn settle_over_commit(tx: &mut PoolTx<'_>, at: Millis, cause: OverCommitCause) {
+    let changes: Vec<_> = tx
+        .state()
+        .usage
+        .iter()
+        .filter_map(|(feature, usage)| {
+            let over = !tx.state().instant(feature, at).over_commit().is_zero();
+            match (over, usage.over_commit) {
+                (true, None) => Some(Event::OverCommitBegan { feature: feature.clone(), cause, at }),
+                (false, Some(_)) => Some(Event::OverCommitEnded { feature: feature.clone() }),
+                _ => None,
+            }
+        })
+        .collect();
+    for event in changes {
+        tx.emit(event);
+    }
+}

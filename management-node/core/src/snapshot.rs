@@ -1,0 +1,50 @@
+//! The events that rebuild a pool from nothing.
+
+use headroom_core::Shared;
+
+use crate::event::{Event, Part};
+use crate::state::Pool;
+
+fn restored(part: Part) -> Event {
+    Event::Restored(Box::new(part))
+}
+
+impl Pool {
+    /// The events that rebuild this state. Leases come first; what follows overwrites the tallies
+    /// they left, so the result is equal to the state and not only equivalent.
+    pub fn snapshot(&self) -> impl Iterator<Item = Event> + Send + '_ {
+        let identity = self.fingerprint.iter().cloned().map(Event::Identified);
+        let licenses =
+            self.licenses.iter().map(|(id, l)| restored(Part::License(id.clone(), Shared::clone(l))));
+        let nodes = self.nodes.iter().map(|(name, n)| restored(Part::Node(name.clone(), Shared::clone(n))));
+        let certificates =
+            self.certificates.iter().map(|(hash, n)| restored(Part::Certificate(*hash, n.clone())));
+        let leases = self
+            .leases
+            .iter()
+            .map(|(key, lease)| Event::LeaseGranted { holder: key.holder, lease: Shared::clone(lease) });
+        let holders = self.holders.iter().map(|(id, h)| restored(Part::Holder(*id, Shared::clone(h))));
+        let usage = self.usage.iter().map(|(feature, u)| restored(Part::Usage(feature.clone(), *u)));
+        let reported = self.reported.iter().map(|key| restored(Part::Reported(key.clone())));
+        let tombstones =
+            self.tombstones.iter().map(|(key, t)| restored(Part::Tombstone(key.clone(), t.clone())));
+        let denials = self.denials.iter().map(|(n, d)| restored(Part::Denial(*n, Shared::clone(d))));
+        let minutes =
+            self.minutes.iter().map(|((minute, reason), n)| restored(Part::Minute(*minute, *reason, *n)));
+        let ended = self.ended.iter().map(|(n, e)| restored(Part::Ended(*n, Shared::clone(e))));
+        let counters = std::iter::once_with(|| restored(Part::Counters(self.counters)));
+        identity
+            .chain(licenses)
+            .chain(nodes)
+            .chain(certificates)
+            .chain(leases)
+            .chain(holders)
+            .chain(usage)
+            .chain(reported)
+            .chain(tombstones)
+            .chain(denials)
+            .chain(minutes)
+            .chain(ended)
+            .chain(counters)
+    }
+}

@@ -1,0 +1,474 @@
+//! The durable state of a pool, and what a restart forgets.
+
+use std::collections::BTreeMap;
+
+use headroom_core::fingerprint::Fingerprint;
+use headroom_core::license::LicenseDocument;
+use headroom_core::{
+    Call, CallId, CallInfo, Charge, DenialReason, Feature, LeaseId, Leg, LegId, LegSet, LicenseId, Millis,
+    NodeName, Shared, Units,
+};
+use imbl::{OrdMap, OrdSet};
+use minicbor::{Decode, Encode};
+
+/// Denials kept in full; older ones only count.
+pub const MAX_DENIALS: usize = 100_000;
+/// Minutes for which denials are counted: one week.
+pub const MAX_MINUTES: i64 = 7 * 24 * 60;
+/// Ended leases kept for explanations.
+pub const MAX_ENDED: usize = 10_000;
+/// Superseded processes remembered per holder, to recognize a clone.
+pub const MAX_SUPERSEDED: usize = 16;
+
+/// SHA-256 of a certificate in DER.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct CertificateHash(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 32],
+);
+
+impl std::fmt::Debug for CertificateHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for byte in &self.0[..6] {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("…")
+    }
+}
+
+/// Random identity of one process of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Nonce(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 16],
+);
+
+/// Who holds leases: a node, or a second machine that uses the node's identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct HolderId(#[n(0)] pub u32);
+
+/// A lease's key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct LeaseKey {
+    /// Who holds it.
+    #[n(0)]
+    pub holder: HolderId,
+    /// For which leg.
+    #[n(1)]
+    pub leg: LegId,
+}
+
+/// The pool of one feature at the instant of a decision, before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct PoolInstant {
+    /// Units in use.
+    #[n(0)]
+    pub in_use: Units,
+    /// Units of all valid licenses.
+    #[n(1)]
+    pub capacity: Units,
+    /// Units above capacity that the licenses permit.
+    #[n(2)]
+    pub overdraft: Units,
+}
+
+impl PoolInstant {
+    /// The most units that may be in use.
+    #[must_use]
+    pub fn limit(&self) -> Units {
+        self.capacity.plus(self.overdraft)
+    }
+
+    /// Units in use above the limit.
+    #[must_use]
+    pub fn over_commit(&self) -> Units {
+        self.in_use.above(self.limit())
+    }
+}
+
+/// How a lease came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Origin {
+    /// The node asked and was granted it.
+    #[n(0)]
+    Asked,
+    /// The node had decided by itself.
+    #[n(1)]
+    Adopted,
+    /// Another node asked for it; not claimed yet.
+    #[n(2)]
+    Reserved,
+    /// Another node asked for it, and this one claimed it.
+    #[n(3)]
+    Claimed,
+}
+
+/// Units held by a leg.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Lease {
+    /// Its id.
+    #[n(0)]
+    pub id: LeaseId,
+    /// The call.
+    #[n(1)]
+    pub info: Shared<CallInfo>,
+    /// The leg, with its media as they are now.
+    #[n(2)]
+    pub leg: Leg,
+    /// What it holds.
+    #[n(3)]
+    pub charge: Charge,
+    /// How it came to be.
+    #[n(4)]
+    pub origin: Origin,
+    /// When the leg began, by its node's clock where it decided by itself.
+    #[n(5)]
+    pub admitted_at: Millis,
+    /// When it was recorded here.
+    #[n(6)]
+    pub granted_at: Millis,
+    /// The pool before the decision.
+    #[n(7)]
+    pub pool: PoolInstant,
+}
+
+/// How a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum EndedHow {
+    /// Its node released it.
+    #[n(0)]
+    Released,
+    /// Another leg took its unit over.
+    #[n(1)]
+    Replaced,
+    /// Its node was silent for longer than the TTL.
+    #[n(2)]
+    Lapsed,
+    /// An administrator took it back.
+    #[n(3)]
+    Forced,
+    /// Its node no longer ran the leg when it reported.
+    #[n(4)]
+    NotReported,
+    /// Its node was removed.
+    #[n(5)]
+    NodeRemoved,
+    /// It was reserved and not claimed in time.
+    #[n(6)]
+    Unclaimed,
+}
+
+/// A lease that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Ended {
+    /// Who held it.
+    #[n(0)]
+    pub holder: HolderId,
+    /// The lease as it was.
+    #[n(1)]
+    pub lease: Shared<Lease>,
+    /// How it ended.
+    #[n(2)]
+    pub how: EndedHow,
+    /// When it ended.
+    #[n(3)]
+    pub at: Millis,
+}
+
+/// An installed license.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Installed {
+    /// What it says.
+    #[n(0)]
+    pub document: LicenseDocument,
+    /// The file as it was signed.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub signed: Vec<u8>,
+    /// When it was installed.
+    #[n(2)]
+    pub at: Millis,
+}
+
+/// A node of the deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Node {
+    /// When it was enrolled.
+    #[n(0)]
+    pub enrolled_at: Millis,
+    /// Its certificate.
+    #[n(1)]
+    pub certificate: CertificateHash,
+    /// When it was removed.
+    #[n(2)]
+    pub removed_at: Option<Millis>,
+}
+
+/// How far a session is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Phase {
+    /// The books are being brought in line.
+    #[n(0)]
+    Reporting {
+        /// The chunk that is due.
+        #[n(0)]
+        next: u32,
+        /// The legs of the chunks so far, as the node sent them.
+        #[n(1)]
+        taken: LegSet,
+    },
+    /// Open for mutations.
+    #[n(1)]
+    Active,
+}
+
+/// A node's current, fenced connection.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Session {
+    /// Its number, rising within a generation.
+    #[n(0)]
+    pub number: u64,
+    /// When it was opened.
+    #[n(1)]
+    pub opened_at: Millis,
+    /// How far it is.
+    #[n(2)]
+    pub phase: Phase,
+    /// Number of the last mutation.
+    #[n(3)]
+    pub sequence: u64,
+    /// Its answer, for a retry.
+    #[n(4)]
+    pub last: Option<Shared<crate::Mutation>>,
+}
+
+/// A process that was superseded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Superseded {
+    /// The process.
+    #[n(0)]
+    pub nonce: Nonce,
+    /// The last number it opened a session with.
+    #[n(1)]
+    pub open_number: u64,
+}
+
+/// A holder of leases.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Holder {
+    /// The node whose identity it uses.
+    #[n(0)]
+    pub node: NodeName,
+    /// 0, or a higher number for a clone.
+    #[n(1)]
+    pub instance: u32,
+    /// The process that speaks.
+    #[n(2)]
+    pub nonce: Option<Nonce>,
+    /// Number of the last session opening.
+    #[n(3)]
+    pub open_number: u64,
+    /// Processes before.
+    #[n(4)]
+    pub superseded: Vec<Superseded>,
+    /// Its session.
+    #[n(5)]
+    pub session: Option<Session>,
+    /// Leases returned when its last session lapsed.
+    #[n(6)]
+    pub lapsed: Option<u64>,
+    /// Number of the last past event recorded.
+    #[n(7)]
+    pub past_recorded: u64,
+    /// Count and digest of its leases, reserved ones excluded.
+    #[n(8)]
+    pub set: LegSet,
+    /// Units of `call` it holds, reserved ones included.
+    #[n(9)]
+    pub units: Units,
+    /// Reserved leases.
+    #[n(10)]
+    pub reserved: u64,
+}
+
+/// Why a pool is over-committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum OverCommitCause {
+    /// Legs that ran by a node's own decision were recorded.
+    #[n(0)]
+    AdoptedLegs,
+    /// Capacity shrank under running calls.
+    #[n(1)]
+    CapacityShrank,
+}
+
+/// Use of one feature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Usage {
+    /// Units in use.
+    #[n(0)]
+    pub in_use: Units,
+    /// The most ever in use.
+    #[n(1)]
+    pub peak: Units,
+    /// When that was.
+    #[n(2)]
+    pub peak_at: Millis,
+    /// Cause and begin of an over-commit.
+    #[n(3)]
+    pub over_commit: Option<(OverCommitCause, Millis)>,
+    /// When a request was last denied because the pool was full.
+    #[n(4)]
+    pub last_full_at: Option<Millis>,
+}
+
+/// A refused request.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Denial {
+    /// When.
+    #[n(0)]
+    pub at: Millis,
+    /// Who asked.
+    #[n(1)]
+    pub holder: HolderId,
+    /// What was asked.
+    #[n(2)]
+    pub call: Shared<Call>,
+    /// Why it was refused.
+    #[n(3)]
+    pub reason: DenialReason,
+    /// What was short or needed.
+    #[n(4)]
+    pub charge: Charge,
+    /// The pool at that instant.
+    #[n(5)]
+    pub pool: PoolInstant,
+    /// The node refused by itself.
+    #[n(6)]
+    pub by_node: bool,
+    /// A running leg asked for more.
+    #[n(7)]
+    pub update: bool,
+}
+
+/// A leg an administrator has released.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Tombstone {
+    /// When.
+    #[n(0)]
+    pub at: Millis,
+    /// The media server was told.
+    #[n(1)]
+    pub told: bool,
+}
+
+/// The durable state.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pool {
+    /// The machine this pool runs on.
+    pub fingerprint: Option<Fingerprint>,
+    /// Installed licenses.
+    pub licenses: OrdMap<LicenseId, Shared<Installed>>,
+    /// Enrolled and removed nodes.
+    pub nodes: OrdMap<NodeName, Shared<Node>>,
+    /// Whose certificate is whose; removed nodes' stay, to be told so.
+    pub certificates: OrdMap<CertificateHash, NodeName>,
+    /// Holders of leases.
+    pub holders: OrdMap<HolderId, Shared<Holder>>,
+    /// Holders by name; a node's own comes first.
+    pub holder_ids: OrdMap<(NodeName, u32), HolderId>,
+    /// Leases.
+    pub leases: OrdMap<LeaseKey, Shared<Lease>>,
+    /// Leases by call.
+    pub by_call: OrdSet<(CallId, LeaseKey)>,
+    /// Leases that are reserved and not claimed.
+    pub reserved: OrdSet<LeaseKey>,
+    /// Use by feature.
+    pub usage: OrdMap<Feature, Usage>,
+    /// Legs a report in progress has named.
+    pub reported: OrdSet<LeaseKey>,
+    /// Legs released by force.
+    pub tombstones: OrdMap<LeaseKey, Tombstone>,
+    /// The newest denials.
+    pub denials: OrdMap<u64, Shared<Denial>>,
+    /// Denials by minute since 1970.
+    pub minutes: OrdMap<(i64, DenialReason), u64>,
+    /// The newest ended leases.
+    pub ended: OrdMap<u64, Shared<Ended>>,
+    /// What was handed out last.
+    pub counters: Counters,
+}
+
+/// Numbers that only rise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Counters {
+    /// Leases.
+    #[n(0)]
+    pub lease: u64,
+    /// Sessions.
+    #[n(1)]
+    pub session: u64,
+    /// Holders.
+    #[n(2)]
+    pub holder: u32,
+    /// Denials.
+    #[n(3)]
+    pub denial: u64,
+    /// Ended leases.
+    #[n(4)]
+    pub ended: u64,
+    /// Calls with at least one leg, now.
+    #[n(5)]
+    pub calls: u64,
+}
+
+/// Intervals that an operator sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// A session lapses after this silence.
+    pub session_ttl: Millis,
+    /// Mean interval between heartbeats.
+    pub heartbeat: Millis,
+    /// A reserved lease is freed after this time.
+    pub claim_within: Millis,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            session_ttl: Millis::SECOND.times(120),
+            heartbeat: Millis::SECOND.times(10),
+            claim_within: Millis::SECOND.times(30),
+        }
+    }
+}
+
+/// What a restart forgets. Times here are the pool's own clock, which a stall of the process
+/// cannot push forward by more than two seconds a tick.
+#[derive(Debug, Default)]
+pub struct Liveness {
+    /// Intervals.
+    pub settings: Settings,
+    /// The pool's own clock.
+    pub clock: Millis,
+    /// Boot time at the last tick.
+    pub ticked: Option<Millis>,
+    /// When each holder was last heard.
+    pub heard: BTreeMap<HolderId, Millis>,
+    /// Legs each holder has granted by itself and not settled.
+    pub optimistic: BTreeMap<HolderId, u32>,
+    /// When each reserved lease is freed.
+    pub unclaimed: BTreeMap<LeaseKey, Millis>,
+    /// When each told tombstone becomes an alarm.
+    pub told: BTreeMap<LeaseKey, Millis>,
+    /// When a holder last was asked to report because of drift.
+    pub drift: BTreeMap<HolderId, Millis>,
+}

@@ -1,0 +1,74 @@
+//! The passing of time: sessions lapse, reserved leases are freed, revocations become alarms.
+
+use headroom_core::{Millis, Now};
+
+use crate::event::Event;
+use crate::machine::PoolTx;
+use crate::state::{EndedHow, HolderId};
+
+/// The pool's own clock moves at most this far in one tick, so that a stalled process does not
+/// take the nodes' silence for theirs.
+const MOST_PER_TICK: Millis = Millis::SECOND.times(2);
+/// A leg released by force is forgotten after this time, whatever became of it.
+const TOMBSTONE_LIFE: Millis = Millis::DAY;
+/// A leg still running so long after its media server was told is an alarm.
+pub(crate) const REVOKED_ALARM: Millis = Millis::SECOND.times(30);
+
+pub(crate) fn tick(tx: &mut PoolTx<'_>, now: Now) {
+    let live = tx.volatile_mut();
+    let passed = live.ticked.map_or(Millis(0), |last| now.boot.since(last)).min(MOST_PER_TICK);
+    live.ticked = Some(now.boot);
+    live.clock = live.clock.plus(passed);
+    lapse_sessions(tx, now.wall);
+    free_unclaimed(tx, now.wall);
+    watch_tombstones(tx, now.wall);
+}
+
+/// Holders whose session was silent for the TTL. One that was not heard since the service started
+/// is counted from now: a restart gives a full TTL.
+fn silent(tx: &mut PoolTx<'_>) -> Vec<HolderId> {
+    let open: Vec<_> =
+        tx.state().holders.iter().filter(|(_, h)| h.session.is_some()).map(|(id, _)| *id).collect();
+    let live = tx.volatile_mut();
+    let (clock, ttl) = (live.clock, live.settings.session_ttl);
+    open.into_iter().filter(|id| clock.since(*live.heard.entry(*id).or_insert(clock)) >= ttl).collect()
+}
+
+fn lapse_sessions(tx: &mut PoolTx<'_>, at: Millis) {
+    for holder in silent(tx) {
+        let keys: Vec<_> = tx.state().leases_of_holder(holder).map(|(key, _)| key.clone()).collect();
+        let leases = keys.len() as u64;
+        for key in keys {
+            tx.emit(Event::LeaseEnded { key, how: EndedHow::Lapsed, at });
+        }
+        tx.emit(Event::SessionLapsed { holder, leases });
+        tx.volatile_mut().optimistic.remove(&holder);
+    }
+}
+
+fn free_unclaimed(tx: &mut PoolTx<'_>, at: Millis) {
+    let keys: Vec<_> = tx.state().reserved.iter().cloned().collect();
+    for key in keys {
+        let live = tx.volatile_mut();
+        let fresh = live.clock.plus(live.settings.claim_within);
+        let due = *live.unclaimed.entry(key.clone()).or_insert(fresh);
+        if live.clock >= due {
+            live.unclaimed.remove(&key);
+            tx.emit(Event::LeaseEnded { key, how: EndedHow::Unclaimed, at });
+        }
+    }
+}
+
+fn watch_tombstones(tx: &mut PoolTx<'_>, at: Millis) {
+    let all: Vec<_> = tx.state().tombstones.iter().map(|(key, t)| (key.clone(), t.clone())).collect();
+    for (key, tombstone) in all {
+        if at.since(tombstone.at) >= TOMBSTONE_LIFE {
+            tx.volatile_mut().told.remove(&key);
+            tx.emit(Event::RevocationDone { key });
+        } else if tombstone.told {
+            let live = tx.volatile_mut();
+            let due = live.clock.plus(REVOKED_ALARM);
+            live.told.entry(key).or_insert(due);
+        }
+    }
+}

@@ -22,6 +22,8 @@ pub enum Command {
     },
     /// Time passed.
     Tick,
+    /// Liveness is to be shown.
+    Look,
     /// A license was verified and is to be installed.
     InstallLicense(Box<Installed>),
     /// A node is to be enrolled.
@@ -154,6 +156,8 @@ pub enum PastEvent {
 pub enum Reply {
     /// Done.
     Done,
+    /// Liveness.
+    Live(crate::LiveView),
     /// A session, or why not.
     Opened(Result<Opened, Refusal>),
     /// A chunk was taken.

@@ -46,6 +46,7 @@ impl Machine for PoolMachine {
                 tick::tick(tx, now);
                 Answer::now(Reply::Done)
             }
+            Command::Look => Answer::now(Reply::Live(tx.volatile().view())),
             Command::InstallLicense(installed) => {
                 Answer::now(Reply::Installed(admin::install_license(tx, *installed)))
             }

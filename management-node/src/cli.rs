@@ -1,0 +1,338 @@
+//! The command line. `init`, `serve` and `fingerprint` work on the state folder and the machine;
+//! everything else asks the running service over its Unix socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use headroom_proto::admin as pb;
+use headroom_proto::admin::admin_service_client::AdminServiceClient;
+use headroom_shared::{config, json, rpc, telemetry, tls};
+use serde::Serialize;
+use tonic::transport::Channel;
+
+use crate::config::Config;
+use crate::deployment::{self, Deployment};
+use crate::{output, serve};
+
+/// The pool of a Headroom deployment: licenses, leases and nodes.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Begin:\n  \
+        management-node init --state /var/lib/headroom/pool --vendor-key vendor.pub\n  \
+        management-node serve --state /var/lib/headroom/pool\n  \
+        management-node license install license.pem --state /var/lib/headroom/pool\n  \
+        management-node node add media-1 --state /var/lib/headroom/pool --out media-1.toml\n\n\
+        Look:\n  management-node pool | node list | calls | denials | explain --last"
+)]
+pub struct Cli {
+    /// The folder that holds the deployment
+    #[arg(
+        long,
+        global = true,
+        env = "HEADROOM_STATE",
+        value_name = "DIR",
+        default_value = "/var/lib/headroom/management-node"
+    )]
+    pub state: PathBuf,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a deployment: its certificate authority and an empty pool
+    Init {
+        /// The licensing server's public keys (its file vendor.pub)
+        #[arg(long, value_name = "FILE")]
+        vendor_key: PathBuf,
+        /// A further host name or address nodes reach this service by; can be repeated
+        #[arg(long = "name", value_name = "HOST")]
+        names: Vec<String>,
+    },
+    /// Run the service
+    Serve(ServeFlags),
+    /// Print this machine's fingerprint, which licenses are bound to
+    Fingerprint {
+        /// Read the machine's identity under this folder
+        #[arg(long, value_name = "DIR")]
+        machine_root: Option<PathBuf>,
+    },
+    /// Install and list licenses
+    #[command(subcommand)]
+    License(License),
+    /// Add, remove and list conferencing nodes
+    #[command(subcommand)]
+    Node(Node),
+    /// Use, capacity and alarms of every pool
+    Pool,
+    /// Active calls with their legs
+    Calls {
+        /// Only legs of this node
+        #[arg(long, default_value = "")]
+        node: String,
+        /// At most so many calls
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+    },
+    /// Refused requests, newest first
+    Denials {
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only denials of this call
+        #[arg(long, default_value = "")]
+        call: String,
+    },
+    /// Take a leg's lease back and have its media server end the leg
+    ForceRelease {
+        /// The node that runs the leg
+        node: String,
+        /// The leg
+        leg: String,
+    },
+    /// Explain the decisions about a call or a leg, newest first
+    Explain {
+        /// A call or a leg
+        #[arg(required_unless_present = "last")]
+        subject: Option<String>,
+        /// The newest decision of all
+        #[arg(long, conflicts_with = "subject")]
+        last: bool,
+    },
+}
+
+/// Flags of `serve`; each is also a key of management-node.toml and a HEADROOM_… variable.
+#[derive(Debug, Args, Serialize)]
+pub struct ServeFlags {
+    /// Where conferencing nodes reach this service [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<std::net::SocketAddr>,
+    /// The address written into node bundles [default: https://127.0.0.1:7400]
+    #[arg(long, value_name = "URL")]
+    address: Option<String>,
+    /// A node's leases return after this silence [default: 120s]
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    #[serde(serialize_with = "duration_text")]
+    session_ttl: Option<Duration>,
+    /// Read the machine's identity under this folder [default: /]
+    #[arg(long, value_name = "DIR")]
+    machine_root: Option<PathBuf>,
+    /// Write logs as JSON
+    #[arg(long)]
+    #[serde(skip)]
+    log_json: bool,
+}
+
+#[allow(clippy::ref_option, reason = "the signature serde asks for")]
+fn duration_text<S: serde::Serializer>(given: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    given.map(config::format_duration).serialize(s)
+}
+
+/// What to do with licenses.
+#[derive(Debug, Subcommand)]
+pub enum License {
+    /// Install a license file
+    Install {
+        /// The file
+        file: PathBuf,
+    },
+    /// List licenses with their states
+    List,
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Enrol a node and write its bundle
+    Add {
+        /// Its name
+        name: String,
+        /// Where the node reaches this service, if not at the configured address
+        #[arg(long, value_name = "URL", default_value = "")]
+        address: String,
+        /// Where to write the bundle; secret; `-` for standard output
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Remove a node and release its leases at once
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// List nodes with their sessions
+    List,
+}
+
+/// Runs the command line.
+///
+/// # Errors
+/// What went wrong, for people.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let Cli { state, json, command } = cli;
+    match command {
+        Command::Init { vendor_key, names } => {
+            Deployment::create(&state, &vendor_key, &names)?;
+            print(json, serde_json::json!({ "state": state }), || {
+                output::line(format!("made a deployment in {}", state.display()));
+                output::line(format!("next: management-node serve --state {}", state.display()));
+            });
+            Ok(())
+        }
+        Command::Serve(flags) => {
+            telemetry::init("management-node", flags.log_json);
+            let config = Config::load(&state, &flags)?;
+            runtime.block_on(serve::serve(&state, config))
+        }
+        Command::Fingerprint { machine_root } => {
+            let none = serde_json::json!({});
+            let root = match machine_root {
+                Some(root) => root,
+                None => Config::load(&state, &none)?.machine_root,
+            };
+            let fingerprint = deployment::fingerprint(&root)?;
+            print(json, serde_json::json!({ "fingerprint": fingerprint.to_string() }), || {
+                output::line(fingerprint.to_string());
+            });
+            Ok(())
+        }
+        remote => runtime.block_on(ask(&state, json, remote)),
+    }
+}
+
+fn print(json: bool, value: serde_json::Value, people: impl FnOnce()) {
+    if json { output::line(value.to_string()) } else { people() }
+}
+
+/// A status as people read it: the reason without the protocol around it.
+fn plain(status: tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("{}", status.message())
+}
+
+async fn connect(state: &Path) -> anyhow::Result<AdminServiceClient<Channel>> {
+    let socket = state.join(deployment::SOCKET);
+    let channel = rpc::unix_channel(&socket).await?;
+    Ok(AdminServiceClient::new(channel).max_decoding_message_size(64 * rpc::MAX_MESSAGE))
+}
+
+async fn ask(state: &Path, json: bool, command: Command) -> anyhow::Result<()> {
+    let mut admin = connect(state).await?;
+    match command {
+        Command::License(License::Install { file }) => {
+            let document = std::fs::read(&file).with_context(|| file.display().to_string())?;
+            let answer =
+                admin.install_license(pb::InstallLicenseRequest { document }).await.map_err(plain)?;
+            let answer = answer.into_inner();
+            print(json, json::of("headroom.admin.v1.InstallLicenseResponse", &answer), || {
+                output::licenses(answer.license.as_slice());
+            });
+        }
+        Command::License(License::List) => {
+            let answer = admin.list_licenses(pb::ListLicensesRequest {}).await.map_err(plain)?.into_inner();
+            print(json, json::of("headroom.admin.v1.ListLicensesResponse", &answer), || {
+                output::licenses(&answer.licenses);
+            });
+        }
+        Command::Node(command) => nodes(&mut admin, json, command).await?,
+        Command::Pool => {
+            let answer =
+                admin.get_pool_status(pb::GetPoolStatusRequest {}).await.map_err(plain)?.into_inner();
+            print(json, json::of("headroom.admin.v1.GetPoolStatusResponse", &answer), || {
+                output::pools(&answer);
+            });
+        }
+        Command::Calls { node, limit } => {
+            let request = pb::ListCallsRequest { node, page_size: limit, page_token: String::new() };
+            let answer = admin.list_calls(request).await.map_err(plain)?.into_inner();
+            print(json, json::of("headroom.admin.v1.ListCallsResponse", &answer), || {
+                output::calls(&answer.calls);
+            });
+        }
+        Command::Denials { limit, call } => {
+            let request = pb::ListDenialsRequest { page_size: limit, call, ..Default::default() };
+            let answer = admin.list_denials(request).await.map_err(plain)?.into_inner();
+            print(json, json::of("headroom.admin.v1.ListDenialsResponse", &answer), || {
+                output::denials(&answer.denials);
+            });
+        }
+        Command::ForceRelease { node, leg } => {
+            let request = pb::ForceReleaseRequest { node, leg: leg.clone() };
+            let answer = admin.force_release(request).await.map_err(plain)?.into_inner();
+            print(json, json::of("headroom.admin.v1.ForceReleaseResponse", &answer), || {
+                output::line(format!("released; the media server is told to end {leg}"));
+            });
+        }
+        Command::Explain { subject, last } => explain(&mut admin, json, subject, last).await?,
+        Command::Init { .. } | Command::Serve(_) | Command::Fingerprint { .. } => {
+            unreachable!("handled without a service")
+        }
+    }
+    Ok(())
+}
+
+async fn nodes(admin: &mut AdminServiceClient<Channel>, json: bool, command: Node) -> anyhow::Result<()> {
+    match command {
+        Node::Add { name, address, out } => {
+            let request = pb::AddNodeRequest { node: name.clone(), management: address };
+            let bundle = admin.add_node(request).await.map_err(plain)?.into_inner().bundle;
+            if out.as_os_str() == "-" {
+                output::line(bundle);
+                return Ok(());
+            }
+            tls::write_secret(&out, bundle.as_bytes()).with_context(|| out.display().to_string())?;
+            print(json, serde_json::json!({ "node": name, "bundle": out }), || {
+                output::line(format!("added {name}; its bundle is {}", out.display()));
+                output::line("next, on the media server: conferencing-node serve --bundle FILE");
+            });
+        }
+        Node::Remove { name } => {
+            let answer =
+                admin.remove_node(pb::RemoveNodeRequest { node: name.clone() }).await.map_err(plain)?;
+            let released = answer.into_inner().released;
+            print(json, serde_json::json!({ "node": name, "released": released }), || {
+                output::line(format!("removed {name}; {released} leases released"));
+            });
+        }
+        Node::List => {
+            let answer = admin.list_nodes(pb::ListNodesRequest {}).await.map_err(plain)?.into_inner();
+            print(json, json::of("headroom.admin.v1.ListNodesResponse", &answer), || {
+                output::nodes(&answer.nodes);
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A subject is looked for as a call, then as a leg.
+async fn explain(
+    admin: &mut AdminServiceClient<Channel>,
+    json: bool,
+    subject: Option<String>,
+    last: bool,
+) -> anyhow::Result<()> {
+    use pb::explain_request::Subject;
+    let asked = |subject| pb::ExplainRequest { subject: Some(subject) };
+    let answer = match subject {
+        None => admin.explain(asked(Subject::Last(last))).await.map_err(plain)?,
+        Some(name) => match admin.explain(asked(Subject::Call(name.clone()))).await {
+            Err(status) if status.code() == tonic::Code::NotFound => admin
+                .explain(asked(Subject::Leg(name.clone())))
+                .await
+                .map_err(|_| anyhow::anyhow!("no decision about a call or leg {name} is remembered"))?,
+            other => other.map_err(plain)?,
+        },
+    };
+    let answer = answer.into_inner();
+    print(json, json::of("headroom.admin.v1.ExplainResponse", &answer), || {
+        output::explanations(&answer.explanations);
+    });
+    Ok(())
+}

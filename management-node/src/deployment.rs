@@ -1,0 +1,185 @@
+//! The state folder: the deployment's authority, the server's certificate, the vendor's keys, the log.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headroom_core::NodeName;
+use headroom_core::fingerprint::Fingerprint;
+use headroom_core::license::{KeyError, TrustedKeys, VendorKey};
+use headroom_shared::fingerprint::ReadError;
+use headroom_shared::log::LogError;
+use headroom_shared::sled_log::SledLog;
+use headroom_shared::tls::{self, Credentials, MANAGEMENT_NAME, NodeBundle, TlsError};
+use management_core::CertificateHash;
+
+const VENDOR: &str = "vendor.pub";
+const AUTHORITY: &str = "authority";
+const SERVER: &str = "server";
+const LOG: &str = "log";
+/// The Unix socket's name.
+pub const SOCKET: &str = "management-node.sock";
+
+/// Why a state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeploymentError {
+    /// Something is there already.
+    #[error("{0} holds a deployment already; nothing was changed")]
+    Exists(PathBuf),
+    /// Nothing is there.
+    #[error("{0} holds no deployment; make one with `management-node init --state {0} --vendor-key FILE`")]
+    Missing(PathBuf),
+    /// A file.
+    #[error("{path}: {why}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: std::io::Error,
+    },
+    /// A vendor key that cannot be read.
+    #[error("{path}: line {line}: {why}")]
+    VendorKey {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        why: KeyError,
+    },
+    /// A vendor key file without a key.
+    #[error("{0}: holds no vendor key")]
+    NoVendorKey(PathBuf),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The machine's identity.
+    #[error(transparent)]
+    Fingerprint(#[from] ReadError),
+    /// No randomness.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}
+
+/// A state folder in use.
+#[derive(Debug)]
+pub struct Deployment {
+    dir: PathBuf,
+    authority: Credentials,
+    server: Credentials,
+    vendors: TrustedKeys,
+}
+
+fn vendor_keys(path: &Path) -> Result<(String, TrustedKeys), DeploymentError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|why| DeploymentError::File { path: path.into(), why })?;
+    let mut keys = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let key: VendorKey = line.trim().parse().map_err(|why| DeploymentError::VendorKey {
+            path: path.into(),
+            line: index + 1,
+            why,
+        })?;
+        keys.push(key);
+    }
+    if keys.is_empty() {
+        return Err(DeploymentError::NoVendorKey(path.into()));
+    }
+    Ok((text, keys.into_iter().collect()))
+}
+
+impl Deployment {
+    /// Makes a deployment: an authority of its own, an empty log, the vendor's keys.
+    ///
+    /// # Errors
+    /// [`DeploymentError`]; nothing is changed when one exists.
+    pub fn create(dir: &Path, vendor_key: &Path, names: &[String]) -> Result<Self, DeploymentError> {
+        if dir.join(LOG).exists() || dir.join(format!("{AUTHORITY}.key")).exists() {
+            return Err(DeploymentError::Exists(dir.into()));
+        }
+        let (text, vendors) = vendor_keys(vendor_key)?;
+        std::fs::create_dir_all(dir).map_err(|why| DeploymentError::File { path: dir.into(), why })?;
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|why| DeploymentError::Random(why.to_string()))?;
+        let generation = u64::from_be_bytes(random);
+        let authority = tls::make_authority(&format!("{generation:016x}"))?;
+        let server = tls::issue_server(&authority, MANAGEMENT_NAME, names)?;
+        authority.save(dir, AUTHORITY)?;
+        server.save(dir, SERVER)?;
+        let path = dir.join(VENDOR);
+        tls::write_public(&path, text.as_bytes()).map_err(|why| DeploymentError::File { path, why })?;
+        // The log comes last: only with it the folder is a deployment.
+        drop(SledLog::create(&dir.join(LOG), generation)?);
+        Ok(Self { dir: dir.into(), authority, server, vendors })
+    }
+
+    /// Opens a deployment.
+    ///
+    /// # Errors
+    /// [`DeploymentError`] names the file.
+    pub fn open(dir: &Path) -> Result<Self, DeploymentError> {
+        if !dir.join(LOG).exists() {
+            return Err(DeploymentError::Missing(dir.into()));
+        }
+        let (_, vendors) = vendor_keys(&dir.join(VENDOR))?;
+        Ok(Self {
+            dir: dir.into(),
+            authority: Credentials::load(dir, AUTHORITY)?,
+            server: Credentials::load(dir, SERVER)?,
+            vendors,
+        })
+    }
+
+    /// The log.
+    ///
+    /// # Errors
+    /// When it is damaged or in use.
+    pub fn log(&self) -> Result<Arc<SledLog>, DeploymentError> {
+        Ok(Arc::new(SledLog::open(&self.dir.join(LOG))?))
+    }
+
+    /// The vendor's keys.
+    #[must_use]
+    pub const fn vendors(&self) -> &TrustedKeys {
+        &self.vendors
+    }
+
+    /// Where the administration is served.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(SOCKET)
+    }
+
+    /// TLS for the nodes' port: only certificates of this deployment's authority.
+    #[must_use]
+    pub fn mutual_tls(&self) -> tonic::transport::ServerTlsConfig {
+        tls::mutual_server(&self.server, &self.authority.certificate)
+    }
+
+    /// Issues a node's bundle.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn issue(
+        &self,
+        node: &NodeName,
+        management: &str,
+    ) -> Result<(NodeBundle, CertificateHash), TlsError> {
+        let credentials = tls::issue_client(&self.authority, node)?;
+        let hash = CertificateHash(credentials.hash()?);
+        Ok((NodeBundle::new(node, management, &self.authority.certificate, credentials), hash))
+    }
+}
+
+/// The machine this runs on.
+///
+/// # Errors
+/// When it has no identity.
+pub fn fingerprint(root: &Path) -> Result<Fingerprint, DeploymentError> {
+    Ok(headroom_shared::fingerprint::read(root)?)
+}

@@ -1,0 +1,294 @@
+//! `LeaseService`: decode, authenticate, submit, encode, and nothing else.
+
+use std::time::Duration;
+
+use headroom_core::call::MAX_LEGS;
+use headroom_core::{Millis, Position};
+use headroom_proto::lease as pb;
+use headroom_proto::lease::lease_service_server::LeaseService;
+use headroom_shared::committer::{Done, Handle};
+use headroom_shared::convert::{decode, encode};
+use headroom_shared::{status, tls};
+use management_core::{
+    CertificateHash, Change, Command, Mutation, Phase, PoolMachine, PoolState, Refusal, Reply, Request as Ask,
+};
+use tonic::{Request, Response, Status};
+
+use crate::lease_convert as convert;
+
+/// A request that still waits to be decided after this time is dropped undecided.
+const QUEUE_LIMIT: Duration = Duration::from_millis(200);
+/// Nodes that may be bringing their books in line at once.
+const MAX_REPORTS: usize = 32;
+/// A report takes no longer than this, or its node is gone.
+const REPORT_TIME: Millis = Millis::SECOND.times(10);
+
+/// The service.
+#[derive(Clone)]
+pub struct LeaseApi {
+    pool: Handle<PoolMachine>,
+}
+
+/// Who speaks in which session.
+struct Speaker {
+    caller: CertificateHash,
+    session: u64,
+}
+
+fn caller<T>(request: &Request<T>) -> Result<CertificateHash, Status> {
+    tls::peer_hash(request)
+        .map(CertificateHash)
+        .ok_or_else(|| Status::unauthenticated("a client certificate of this deployment is needed"))
+}
+
+fn unexpected(reply: &Reply) -> Status {
+    Status::internal(format!("an answer of another kind was given: {reply:?}"))
+}
+
+impl LeaseApi {
+    /// The service over a pool.
+    #[must_use]
+    pub const fn new(pool: Handle<PoolMachine>) -> Self {
+        Self { pool }
+    }
+
+    /// Nodes that are bringing their books in line right now. One that began long ago and did not
+    /// finish is not waited for.
+    fn reporting(&self) -> usize {
+        let view = self.pool.view();
+        let sessions = view.state.holders.values().filter_map(|holder| holder.session.as_ref());
+        sessions
+            .filter(|session| matches!(session.phase, Phase::Reporting { .. }))
+            .filter(|session| view.time.wall.since(session.opened_at) < REPORT_TIME)
+            .count()
+    }
+
+    /// Who speaks; a session of another generation is stale whatever its number.
+    fn speaker<T>(&self, request: &Request<T>, session: Option<pb::Session>) -> Result<Speaker, Status> {
+        let caller = caller(request)?;
+        let session = decode::required(session, "session")?;
+        if session.generation != self.pool.view().position.generation {
+            return Err(convert::refusal(&Refusal::SessionStale { given: session.number }));
+        }
+        Ok(Speaker { caller, session: session.number })
+    }
+
+    async fn speak(&self, speaker: Speaker, request: Ask) -> Result<Done<Reply>, Status> {
+        let Speaker { caller, session } = speaker;
+        let command = Command::Speak { caller, session, request };
+        Ok(self.pool.submit_within(command, QUEUE_LIMIT).await?)
+    }
+
+    async fn mutate(
+        &self,
+        speaker: Speaker,
+        sequence: u64,
+        change: Change,
+    ) -> Result<(Answered, Position), Status> {
+        let done = self.speak(speaker, Ask::Mutate { sequence, change }).await?;
+        match done.reply {
+            Reply::Mutated(Ok((answer, pools))) => {
+                Ok((Answered { answer, pools: convert::pools(&pools) }, done.position))
+            }
+            Reply::Mutated(Err(refusal)) => Err(convert::refusal(&refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// A mutation's answer with the pools as they are now.
+struct Answered {
+    answer: headroom_core::Shared<Mutation>,
+    pools: Vec<pb::PoolState>,
+}
+
+fn limited(count: usize, field: &str) -> Result<(), Status> {
+    Ok(decode::at_most(count, MAX_LEGS, field)?)
+}
+
+#[tonic::async_trait]
+impl LeaseService for LeaseApi {
+    async fn open_session(
+        &self,
+        request: Request<pb::OpenSessionRequest>,
+    ) -> Result<Response<pb::OpenSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let message = request.into_inner();
+        let asked = convert::open_request(&message)?;
+        // Answered before fencing: a node that must wait keeps the session it has.
+        let reporting = self.reporting();
+        if reporting >= MAX_REPORTS {
+            let waiting = u32::try_from(reporting / MAX_REPORTS).unwrap_or(u32::MAX);
+            let (least, most) = (Duration::from_secs(1), Duration::from_secs(10));
+            return Err(status::overloaded(jittered(least, most).saturating_mul(waiting)));
+        }
+        let command = Command::Open { caller, request: asked };
+        let done = self.pool.submit_within(command, QUEUE_LIMIT).await?;
+        if let Some(seen) = message.seen.map(decode::position)
+            && seen.generation == done.position.generation
+            && seen.sequence > done.position.sequence
+        {
+            tracing::error!(
+                seen = seen.sequence,
+                here = done.position.sequence,
+                "a node has seen later records than this store holds: the store was rolled back"
+            );
+        }
+        match done.reply {
+            Reply::Opened(Ok(opened)) => {
+                tracing::info!(node = %opened.node, session = opened.session, report = opened.report_required, "session opened");
+                Ok(Response::new(convert::opened(opened, done.position)))
+            }
+            Reply::Opened(Err(refusal)) => {
+                tracing::warn!(%refusal, "session refused");
+                Err(convert::refusal(&refusal))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn report(
+        &self,
+        request: Request<pb::ReportRequest>,
+    ) -> Result<Response<pb::ReportResponse>, Status> {
+        let speaker = self.speaker(&request, request.get_ref().session)?;
+        let message = request.into_inner();
+        limited(message.legs.len(), "legs")?;
+        let total = message.total.as_ref().map(decode::leg_set).transpose();
+        let ask = Ask::Report {
+            chunk: message.chunk,
+            legs: decode::running_legs(&message.legs, "legs")?,
+            total: total.map_err(|error| error.within("total"))?,
+        };
+        let done = self.speak(speaker, ask).await?;
+        match done.reply {
+            Reply::Reported(Ok(reported)) => Ok(Response::new(pb::ReportResponse {
+                chunk: reported.chunk,
+                complete: reported.complete,
+                revoked: convert::leg_names(&reported.revoked),
+                position: Some(encode::position(done.position)),
+            })),
+            Reply::Reported(Err(refusal)) => Err(convert::refusal(&refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn allocate(
+        &self,
+        request: Request<pb::AllocateRequest>,
+    ) -> Result<Response<pb::AllocateResponse>, Status> {
+        let speaker = self.speaker(&request, request.get_ref().session)?;
+        let message = request.into_inner();
+        let calls = decode::calls(&message.calls, "calls")?;
+        let (answers, pools, position) = if message.dry_run {
+            let done = self.speak(speaker, Ask::DryRun(calls)).await?;
+            match done.reply {
+                Reply::DryRun(Ok((answers, pools))) => (
+                    answers.iter().map(convert::call_answer).collect(),
+                    convert::pools(&pools),
+                    done.position,
+                ),
+                Reply::DryRun(Err(refusal)) => return Err(convert::refusal(&refusal)),
+                other => return Err(unexpected(&other)),
+            }
+        } else {
+            let (answered, position) =
+                self.mutate(speaker, message.sequence, Change::Allocate(calls)).await?;
+            let Mutation::Allocated(answers) = &*answered.answer else {
+                return Err(convert::mismatch(&answered.answer));
+            };
+            (answers.iter().map(convert::call_answer).collect(), answered.pools, position)
+        };
+        Ok(Response::new(pb::AllocateResponse { answers, pools, position: Some(encode::position(position)) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let speaker = self.speaker(&request, request.get_ref().session)?;
+        let message = request.into_inner();
+        limited(message.legs.len(), "legs")?;
+        let change = Change::Update(decode::leg_updates(&message.legs, "legs")?);
+        let (answered, position) = self.mutate(speaker, message.sequence, change).await?;
+        let Mutation::Updated(answers) = &*answered.answer else {
+            return Err(convert::mismatch(&answered.answer));
+        };
+        Ok(Response::new(pb::UpdateResponse {
+            answers: answers.iter().map(convert::leg_answer).collect(),
+            pools: answered.pools,
+            position: Some(encode::position(position)),
+        }))
+    }
+
+    async fn release(
+        &self,
+        request: Request<pb::ReleaseRequest>,
+    ) -> Result<Response<pb::ReleaseResponse>, Status> {
+        let speaker = self.speaker(&request, request.get_ref().session)?;
+        let message = request.into_inner();
+        limited(message.legs.len(), "legs")?;
+        let change = Change::Release(decode::leg_ids(&message.legs, "legs")?);
+        let (answered, position) = self.mutate(speaker, message.sequence, change).await?;
+        Ok(Response::new(pb::ReleaseResponse {
+            pools: answered.pools,
+            position: Some(encode::position(position)),
+        }))
+    }
+
+    async fn adopt(&self, request: Request<pb::AdoptRequest>) -> Result<Response<pb::AdoptResponse>, Status> {
+        let speaker = self.speaker(&request, request.get_ref().session)?;
+        let message = request.into_inner();
+        limited(message.legs.len(), "legs")?;
+        let change = Change::Adopt(decode::running_legs(&message.legs, "legs")?);
+        let (answered, position) = self.mutate(speaker, message.sequence, change).await?;
+        let Mutation::Adopted(leases, revoked) = &*answered.answer else {
+            return Err(convert::mismatch(&answered.answer));
+        };
+        Ok(Response::new(pb::AdoptResponse {
+            leases: leases.iter().map(convert::lease).collect(),
+            revoked: convert::leg_names(revoked),
+            pools: answered.pools,
+            position: Some(encode::position(position)),
+        }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<pb::HeartbeatRequest>,
+    ) -> Result<Response<pb::HeartbeatResponse>, Status> {
+        let speaker = self.speaker(&request, request.get_ref().session)?;
+        let beat = convert::heartbeat(request.get_ref())?;
+        let done = self.speak(speaker, Ask::Heartbeat(beat)).await?;
+        match done.reply {
+            Reply::Beat(Ok(beat)) => Ok(Response::new(beat_response(&beat.pools, &beat, done.position))),
+            Reply::Beat(Err(refusal)) => Err(convert::refusal(&refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn beat_response(
+    pools: &[PoolState],
+    beat: &management_core::Beat,
+    position: Position,
+) -> pb::HeartbeatResponse {
+    pb::HeartbeatResponse {
+        pools: convert::pools(pools),
+        revoked: convert::leg_names(&beat.revoked),
+        report_required: beat.report_required,
+        past_recorded: beat.past_recorded,
+        position: Some(encode::position(position)),
+        licenses: convert::licenses(pools),
+    }
+}
+
+/// A uniformly random span; without randomness the longest.
+fn jittered(least: Duration, most: Duration) -> Duration {
+    let mut random = [0; 4];
+    if getrandom::fill(&mut random).is_err() {
+        return most;
+    }
+    let share = f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX);
+    least + (most - least).mul_f64(share)
+}

@@ -1,0 +1,98 @@
+//! The service: one committer, two listeners, and the tick that moves the pool's own clock.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use headroom_proto::admin::admin_service_server::AdminServiceServer;
+use headroom_proto::lease::lease_service_server::LeaseServiceServer;
+use headroom_shared::clock::SystemClock;
+use headroom_shared::committer::{self, Handle, Options};
+use headroom_shared::endpoints::Endpoints;
+use headroom_shared::rpc::{self, Bound, Listen, MAX_MESSAGE, Patience, Shutdown, with_standard_services};
+use management_core::{Command, PoolMachine};
+use tonic::service::Routes;
+
+use crate::admin_api::AdminApi;
+use crate::config::Config;
+use crate::deployment::{self, Deployment};
+use crate::lease_api::LeaseApi;
+
+/// How often the pool's clock is moved.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Serves until told to end or the store fails.
+///
+/// # Errors
+/// Whatever keeps it from serving.
+pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
+    let deployment = Arc::new(Deployment::open(state)?);
+    let fingerprint = deployment::fingerprint(&config.machine_root)?;
+    let shutdown = Shutdown::on_signal().context("cannot listen for signals")?;
+    let log = deployment.log()?;
+    let (pool, mut committer) =
+        committer::start::<PoolMachine>(log, Arc::new(SystemClock), Options::default())?;
+    pool.submit(Command::Start { settings: config.settings(), fingerprint }).await?;
+
+    let nodes = rpc::bind(Listen::tls(config.listen, deployment.mutual_tls())).await?;
+    let local = rpc::bind(Listen::unix(deployment.socket())).await?;
+    let endpoints =
+        Endpoints::of_this_process().with("grpc", nodes.address()).with("socket", local.address());
+    let leases = LeaseServiceServer::new(LeaseApi::new(pool.clone())).max_decoding_message_size(MAX_MESSAGE);
+    let admin = AdminApi::new(pool.clone(), Arc::clone(&deployment), config.address.clone());
+    let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE);
+    let (for_nodes, _) =
+        with_standard_services(Routes::new(leases), &["headroom.lease.v1.LeaseService"]).await?;
+    let (for_admins, _) =
+        with_standard_services(Routes::new(admin), &["headroom.admin.v1.AdminService"]).await?;
+
+    let published = endpoints.publish(state).context("cannot write endpoints.json")?;
+    tracing::info!(grpc = nodes.address(), socket = local.address(), "serving");
+    let ticking = tokio::spawn(tick(pool.clone(), shutdown.clone()));
+    let serving = both(nodes, for_nodes, local, for_admins, &shutdown);
+    let outcome = tokio::select! {
+        served = serving => served,
+        error = committer.failed() => Err(anyhow::Error::new(error).context("the store failed; nothing more is answered")),
+    };
+    shutdown.trigger();
+    drop(published);
+    ticking.abort();
+    if outcome.is_ok() {
+        committer.stop().await.context("the store failed at the end")?;
+        tracing::info!("ended");
+    }
+    outcome
+}
+
+async fn both(
+    nodes: Bound,
+    for_nodes: Routes,
+    local: Bound,
+    for_admins: Routes,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let patience = Patience::default();
+    tokio::try_join!(
+        nodes.serve(for_nodes, patience, shutdown),
+        local.serve(for_admins, patience, shutdown)
+    )?;
+    Ok(())
+}
+
+async fn tick(pool: Handle<PoolMachine>, shutdown: Shutdown) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let ended = shutdown.wait();
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            () = &mut ended => return,
+            _ = interval.tick() => {
+                if pool.submit(Command::Tick).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

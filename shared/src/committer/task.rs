@@ -1,0 +1,331 @@
+//! The committer's loop.
+
+use std::sync::{Arc, mpsc as threads};
+use std::time::Duration;
+
+use headroom_core::machine::{Class, Machine, Tx};
+use headroom_core::record::{self, Link, Position};
+use headroom_core::time::{Clock, Now};
+use tokio::sync::{mpsc, oneshot};
+
+use super::queue::{Reply, Room, Waiting};
+use super::recover::{Recovered, weight};
+use super::{CommitError, Committed, Done, Options, Shared, View};
+use crate::log::{AppendError, Log, LogError, Sealed};
+
+/// How often, while an append takes long, what waited beyond its limit is refused.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// The task's own part of the machine, ahead of what is durable by at most two batches.
+pub(super) struct Task<M: Machine> {
+    shared: Arc<Shared<M>>,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    generation: u64,
+    state: M::State,
+    volatile: M::Volatile,
+    /// The last sealed record, durable or in flight.
+    link: Link,
+    open: Batch<M>,
+    taken: Vec<Waiting<M>>,
+    flying: Option<Flying<M>>,
+    appender: Appender,
+    snapshot: Option<Snapshot>,
+    since_snapshot: u64,
+}
+
+/// Decided commands that are not sealed yet.
+struct Batch<M: Machine> {
+    now: Now,
+    commands: usize,
+    reports: usize,
+    commit: bool,
+    events: Vec<M::Event>,
+    answers: Vec<(Reply<M>, M::Reply)>,
+}
+
+impl<M: Machine> Default for Batch<M> {
+    fn default() -> Self {
+        Self {
+            now: Now::default(),
+            commands: 0,
+            reports: 0,
+            commit: false,
+            events: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+}
+
+/// A record on its way to the disk, and what happens once it is there.
+struct Flying<M: Machine> {
+    link: Link,
+    view: View<M>,
+    events: Vec<M::Event>,
+    answers: Vec<(Reply<M>, M::Reply)>,
+}
+
+/// A snapshot being written.
+struct Snapshot {
+    sequence: u64,
+    done: oneshot::Receiver<Result<(), LogError>>,
+}
+
+/// The thread that appends, because appending blocks.
+struct Appender {
+    records: threads::Sender<Sealed>,
+    results: mpsc::UnboundedReceiver<Result<(), AppendError>>,
+}
+
+impl Appender {
+    fn start(log: Arc<dyn Log>) -> Self {
+        let (records, work) = threads::channel::<Sealed>();
+        let (done, results) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for record in work {
+                if done.send(log.append(&record)).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { records, results }
+    }
+
+    /// Ends the thread and waits until it has let go of the log.
+    async fn stop(mut self) {
+        drop(self.records);
+        while self.results.recv().await.is_some() {}
+    }
+}
+
+impl<M: Machine> Task<M> {
+    pub(super) fn new(
+        shared: Arc<Shared<M>>,
+        log: Arc<dyn Log>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        recovered: Recovered<M>,
+    ) -> Self {
+        Self {
+            shared,
+            appender: Appender::start(Arc::clone(&log)),
+            log,
+            clock,
+            options,
+            generation: recovered.generation,
+            state: recovered.state,
+            volatile: M::Volatile::default(),
+            link: recovered.head,
+            open: Batch::default(),
+            taken: Vec::new(),
+            flying: None,
+            snapshot: None,
+            since_snapshot: recovered.since_snapshot,
+        }
+    }
+
+    /// Runs until the queue is closed and empty, or until something fails.
+    pub(super) async fn run(mut self) -> Result<(), CommitError> {
+        // Also when the machine panics: nobody may wait for ever.
+        let _abandon = Abandon(Arc::clone(&self.shared));
+        if let Err(error) = self.serve().await {
+            // Without waiting for threads: on a failing disk they may hang.
+            tracing::error!(%error, "the committer stops");
+            return Err(error);
+        }
+        if self.snapshot.is_some() {
+            finished(&mut self.snapshot).await?;
+        }
+        drop(self.log);
+        self.appender.stop().await;
+        Ok(())
+    }
+
+    async fn serve(&mut self) -> Result<(), CommitError> {
+        self.snapshot_if_due();
+        loop {
+            self.decide();
+            if self.flying.is_none() {
+                if self.open.commands > 0 {
+                    self.gather().await;
+                    self.seal()?;
+                    continue;
+                }
+                if self.shared.queue.finished() {
+                    return Ok(());
+                }
+            }
+            let room = self.room().commands > 0;
+            let waiting = self.flying.is_some() && self.shared.queue.len() > 0;
+            tokio::select! {
+                biased;
+                result = self.appender.results.recv(), if self.flying.is_some() => self.appended(result)?,
+                result = finished(&mut self.snapshot), if self.snapshot.is_some() => {
+                    self.snapshot = None;
+                    result?;
+                    self.snapshot_if_due();
+                }
+                () = self.shared.queue.arrival(), if room => {}
+                () = tokio::time::sleep(SWEEP), if waiting => self.shared.queue.sweep(),
+            }
+        }
+    }
+
+    /// What the open batch still takes.
+    fn room(&self) -> Room {
+        let limit = self.options.batch_commands.max(1);
+        if self.open.events.len() >= self.options.batch_events {
+            return Room { commands: 0, reports: 0 };
+        }
+        Room {
+            commands: limit - self.open.commands,
+            reports: (limit / 4).max(1).saturating_sub(self.open.reports),
+        }
+    }
+
+    /// Decides what waits and fits. Answers how many commands that were.
+    fn decide(&mut self) -> usize {
+        let before = self.open.commands;
+        let mut taken = std::mem::take(&mut self.taken);
+        self.shared.queue.take(self.room(), &mut taken);
+        if !taken.is_empty() {
+            self.open.now = self.clock.now();
+        }
+        for Waiting { command, reply, .. } in taken.drain(..) {
+            self.open.commands += 1;
+            self.open.reports += usize::from(M::class(&command) == Class::Report);
+            let mut tx = Tx::new(&mut self.state, &mut self.volatile, &mut self.open.events);
+            let answer = M::handle(&mut tx, self.open.now, command);
+            self.open.commit |= answer.commit;
+            self.open.answers.push((reply, answer.reply));
+        }
+        self.taken = taken;
+        self.open.commands - before
+    }
+
+    /// Lets ready tasks run first: what they submit shares this record instead of waiting for it.
+    async fn gather(&mut self) {
+        for _ in 0..self.options.yields {
+            if self.room().commands == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+            if self.decide() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Seals the open batch and sends it off, or answers at once when there is nothing to append.
+    fn seal(&mut self) -> Result<(), CommitError> {
+        let batch = std::mem::take(&mut self.open);
+        if batch.events.is_empty() && !batch.commit {
+            // Nothing is in flight, so all that these answers depend on is durable.
+            answer::<M>(batch.answers, self.position(self.link));
+            return Ok(());
+        }
+        let after = self.link;
+        let (link, bytes) = record::seal(after, batch.now.wall, &batch.events);
+        self.link = link;
+        let view = View { state: self.state.clone(), position: self.position(link), time: batch.now };
+        self.flying = Some(Flying { link, view, events: batch.events, answers: batch.answers });
+        let sent = self.appender.records.send(Sealed { after, link, bytes });
+        sent.map_err(|_| CommitError::Panicked { part: "the log" })
+    }
+
+    /// A record is durable, or the end has come.
+    fn appended(&mut self, result: Option<Result<(), AppendError>>) -> Result<(), CommitError> {
+        result.ok_or(CommitError::Panicked { part: "the log" })??;
+        let Some(Flying { link, view, events, answers }) = self.flying.take() else {
+            return Ok(());
+        };
+        let (position, time) = (view.position, view.time.wall);
+        self.since_snapshot += weight(events.len());
+        self.shared.view.store(Arc::new(view));
+        if self.shared.events.receiver_count() > 0 {
+            // Fails only when the last watcher left meanwhile.
+            let _ = self.shared.events.send(Arc::new(Committed { position, time, events }));
+        }
+        answer::<M>(answers, position);
+        debug_assert_eq!(link.sequence, position.sequence);
+        self.snapshot_if_due_at(link);
+        Ok(())
+    }
+
+    fn position(&self, link: Link) -> Position {
+        Position { generation: self.generation, sequence: link.sequence }
+    }
+
+    /// When nothing is in flight, the last sealed record is the published one.
+    fn snapshot_if_due(&mut self) {
+        if self.flying.is_none() {
+            self.snapshot_if_due_at(self.link);
+        }
+    }
+
+    /// Writes the published state, which stands at `link`, on a thread of its own.
+    fn snapshot_if_due_at(&mut self, link: Link) {
+        if self.since_snapshot < self.options.snapshot_after || self.snapshot.is_some() {
+            return;
+        }
+        self.since_snapshot = 0;
+        let view = self.shared.view.load_full();
+        let log = Arc::clone(&self.log);
+        let chunk_events = self.options.chunk_events.max(1);
+        let (report, done) = oneshot::channel();
+        std::thread::spawn(move || {
+            let written = write_snapshot::<M>(&*log, link, &view.state, chunk_events);
+            // Whoever hears of the end may open the log again.
+            drop(log);
+            let _ = report.send(written);
+        });
+        self.snapshot = Some(Snapshot { sequence: link.sequence, done });
+    }
+}
+
+fn write_snapshot<M: Machine>(
+    log: &dyn Log,
+    at: Link,
+    state: &M::State,
+    chunk_events: usize,
+) -> Result<(), LogError> {
+    let mut events = M::snapshot(state);
+    let mut chunks = std::iter::from_fn(|| {
+        let chunk: Vec<M::Event> = events.by_ref().take(chunk_events).collect();
+        (!chunk.is_empty()).then(|| record::seal_chunk(&chunk))
+    });
+    log.snapshot(at, &mut chunks)?;
+    log.trim()
+}
+
+/// The outcome of a snapshot; pends for ever when there is none.
+async fn finished(snapshot: &mut Option<Snapshot>) -> Result<(), CommitError> {
+    let Some(Snapshot { sequence, done }) = snapshot else {
+        return std::future::pending().await;
+    };
+    match done.await {
+        Ok(Ok(())) => {
+            tracing::info!(sequence, "snapshot written");
+            Ok(())
+        }
+        Ok(Err(cause)) => Err(CommitError::Snapshot { sequence: *sequence, cause }),
+        Err(_) => Err(CommitError::Panicked { part: "the snapshot" }),
+    }
+}
+
+fn answer<M: Machine>(answers: Vec<(Reply<M>, M::Reply)>, position: Position) {
+    for (asker, reply) in answers {
+        // The asker may have gone; the decision stands.
+        let _ = asker.send(Ok(Done { reply, position }));
+    }
+}
+
+/// Ends all waiting when the task ends, however it ends.
+struct Abandon<M: Machine>(Arc<Shared<M>>);
+
+impl<M: Machine> Drop for Abandon<M> {
+    fn drop(&mut self) {
+        self.0.queue.abandon();
+    }
+}

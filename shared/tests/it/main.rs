@@ -1,0 +1,8 @@
+//! The promises of logs and committers, kept on a toy machine.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod committer;
+mod faults;
+mod recovery;
+mod sled_log;
+mod toy;

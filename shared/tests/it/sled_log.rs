@@ -1,0 +1,263 @@
+//! The embedded log: durable, exact or refusing, and never in files that are not synced.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use headroom_core::record::Link;
+use headroom_shared::committer::{Options, recover};
+use headroom_shared::log::{AppendError, Item, Log, LogError};
+use headroom_shared::sled_log::SledLog;
+use proptest::prelude::*;
+
+use crate::committer::ask;
+use crate::toy::{Command, Event, State, Toy, append, sealed, snapshot, start};
+
+fn state(log: &dyn Log) -> State {
+    recover::<Toy>(log).unwrap().state
+}
+
+/// A log with a damaged future: two snapshots, records before, between and after.
+fn history(dir: &Path) -> State {
+    let log = SledLog::create(dir, 1).unwrap();
+    let mut link = Link::default();
+    for round in 0..3 {
+        for size in [1, 40, 3_000] {
+            link = append(&log, link, size + round);
+        }
+        if round < 2 {
+            snapshot(&log, link, &state(&log), 700);
+            log.trim().unwrap();
+        }
+    }
+    state(&log)
+}
+
+/// Opens sled itself; retries while its threads let go of the file.
+fn raw(dir: &Path) -> sled::Db {
+    for _ in 0..2_000 {
+        match sled::open(dir) {
+            Ok(db) => return db,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    sled::open(dir).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_commands_survive_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("state/log");
+    drop(SledLog::create(&dir, 5).unwrap());
+    for round in 1..=4 {
+        let log = Arc::new(SledLog::open(&dir).unwrap());
+        let (handle, committer) = start(&log, Options { snapshot_after: 30, ..Options::default() });
+        assert_eq!(handle.view().state.values.values().sum::<i64>(), (round - 1) * 200);
+        let asked: Vec<_> = (0..200).map(|key| ask(&handle, Command::Add(key, 1))).collect();
+        let mut last = 0;
+        for answer in asked {
+            let done = answer.await.unwrap().unwrap();
+            assert_eq!((done.reply, done.position.generation), (round, 5));
+            last = last.max(done.position.sequence);
+        }
+        committer.stop().await.unwrap();
+        assert_eq!(log.contents().unwrap().head.sequence, last);
+    }
+}
+
+#[test]
+fn a_store_is_never_made_twice_nor_opened_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let error = SledLog::open(&dir).err().unwrap();
+    assert_eq!(error, LogError::Missing { path: dir.clone() });
+    assert!(!dir.exists(), "looking for a store makes nothing");
+    let log = SledLog::create(&dir, 3).unwrap();
+    assert_eq!(log.identity().generation, 3);
+    assert_eq!(SledLog::create(&dir, 4).err().unwrap(), LogError::Exists { path: dir.clone() });
+    drop(log);
+    assert_eq!(SledLog::create(&dir, 4).err().unwrap(), LogError::Exists { path: dir.clone() });
+    assert_eq!(SledLog::open(&dir).unwrap().identity().generation, 3);
+    let occupied = folder.path().join("other");
+    fs::create_dir(&occupied).unwrap();
+    fs::write(occupied.join("precious"), "x").unwrap();
+    assert!(matches!(SledLog::create(&occupied, 1), Err(LogError::Exists { .. })));
+    assert!(occupied.join("precious").exists());
+}
+
+#[test]
+fn a_store_without_identity_or_head_is_refused() {
+    for (key, item) in [(b'i', Item::Identity), (b'h', Item::Head)] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("log");
+        drop(SledLog::create(&dir, 3).unwrap());
+        let db = raw(&dir);
+        for found in db.scan_prefix([key]).keys() {
+            db.remove(found.unwrap()).unwrap();
+        }
+        drop(db);
+        let error = SledLog::open(&dir).err().unwrap();
+        assert_eq!(error, LogError::damaged(item, "it is missing"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    drop(raw(&folder.path().join("foreign")));
+    let error = SledLog::open(&folder.path().join("foreign")).err().unwrap();
+    assert_eq!(error, LogError::damaged(Item::Identity, "it is missing"));
+}
+
+#[test]
+fn a_store_in_use_is_refused_with_a_clear_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let log = SledLog::create(&dir, 1).unwrap();
+    let error = SledLog::open(&dir).err().unwrap();
+    assert_eq!(error, LogError::InUse { path: dir.clone() });
+    assert!(error.to_string().ends_with("is in use by another process"));
+    drop(log);
+    SledLog::open(&dir).unwrap();
+}
+
+#[test]
+fn a_creation_that_was_cut_short_leaves_no_store_and_does_not_stand_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let making = folder.path().join("log.creating");
+    fs::create_dir(&making).unwrap();
+    fs::write(making.join("db"), "half").unwrap();
+    assert!(matches!(SledLog::open(&dir), Err(LogError::Missing { .. })));
+    SledLog::create(&dir, 1).unwrap();
+    assert!(!making.exists());
+}
+
+#[test]
+fn a_half_written_index_does_not_keep_the_store_shut() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let expected = history(&dir);
+    fs::write(dir.join("snap.FFFFFFFFFFFFFFFF.generating"), "half").unwrap();
+    assert_eq!(state(&SledLog::open(&dir).unwrap()), expected);
+}
+
+#[test]
+fn a_record_that_does_not_follow_the_head_is_fenced() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = SledLog::create(&folder.path().join("log"), 1).unwrap();
+    let first = append(&log, Link::default(), 2);
+    let again = log.append(&sealed(Link::default(), 3));
+    assert_eq!(again, Err(AppendError::Fenced { wanted: 1, head: first }));
+    let skipped = log.append(&sealed(Link { sequence: 5, ..first }, 3));
+    assert_eq!(skipped, Err(AppendError::Fenced { wanted: 6, head: first }));
+    assert_eq!(state(&log).values.len(), 2);
+}
+
+#[test]
+fn a_renewed_generation_keeps_the_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let expected = history(&dir);
+    let log = SledLog::open(&dir).unwrap();
+    let created = log.identity().created;
+    log.renew_generation(99).unwrap();
+    assert_eq!(log.contents().unwrap().generation, 99);
+    drop(log);
+    let log = SledLog::open(&dir).unwrap();
+    assert_eq!((log.identity().generation, log.identity().created), (99, created));
+    assert_eq!(state(&log), expected);
+}
+
+#[test]
+fn nothing_ever_goes_to_files_that_are_not_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let log = SledLog::create(&dir, 1).unwrap();
+    let mut link = Link::default();
+    for round in 0..30 {
+        // From a few bytes to about 700 KB.
+        link = append(&log, link, if round % 3 == 0 { 60_000 } else { 40 * round });
+        if round % 5 == 4 {
+            snapshot(&log, link, &state(&log), 20_000);
+            log.trim().unwrap();
+        }
+        let blobs = fs::read_dir(dir.join("blobs")).unwrap().count();
+        assert_eq!(blobs, 0, "after record {}", link.sequence);
+    }
+    let expected = state(&log);
+    drop(log);
+    assert_eq!(state(&SledLog::open(&dir).unwrap()), expected);
+    assert_eq!(fs::read_dir(dir.join("blobs")).unwrap().count(), 0);
+    let largest = raw(&dir).iter().map(|entry| entry.unwrap().1.len()).max().unwrap();
+    assert!(largest <= 6 * 1024);
+}
+
+#[test]
+fn a_snapshot_that_was_cut_short_does_not_count_and_the_next_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let expected = history(&dir);
+    let log = SledLog::open(&dir).unwrap();
+    let before = log.contents().unwrap();
+    let mut chunks = 0;
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut given = std::iter::from_fn(|| {
+            chunks += 1;
+            assert!(chunks < 4, "cut short");
+            Some(vec![0; 20_000])
+        });
+        log.snapshot(before.head, &mut given)
+    }));
+    assert!(cut.is_err());
+    drop(log);
+    let log = SledLog::open(&dir).unwrap();
+    assert_eq!(log.contents().unwrap(), before);
+    assert_eq!(state(&log), expected);
+    snapshot(&log, before.head, &expected, 100);
+    snapshot(&log, before.head, &State::default(), 100);
+    log.trim().unwrap();
+    drop(log);
+    let log = SledLog::open(&dir).unwrap();
+    assert_eq!(log.contents().unwrap().snapshots.len(), 2);
+    assert_eq!(log.contents().unwrap().snapshots[0], before.head);
+    assert_eq!(state(&log), expected, "a snapshot that is there is not written again");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn damage_to_any_stored_value_is_refused_or_the_state_is_exact(
+        which in any::<prop::sample::Index>(), byte in any::<prop::sample::Index>(), how in 0..10u8,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("log");
+        let expected = history(&dir);
+        let db = raw(&dir);
+        let keys: Vec<_> = db.iter().keys().map(|key| key.unwrap()).collect();
+        let key = &keys[which.index(keys.len())];
+        let mut value = db.get(key).unwrap().unwrap().to_vec();
+        match how {
+            8 => drop(db.remove(key).unwrap()),
+            9 => {
+                value.truncate(byte.index(value.len()));
+                db.insert(key, value).unwrap();
+            }
+            bit => {
+                let at = byte.index(value.len());
+                value[at] ^= 1 << bit;
+                db.insert(key, value).unwrap();
+            }
+        }
+        drop(db);
+        let found = SledLog::open(&dir).map(|log| recover::<Toy>(&log).map(|recovered| recovered.state));
+        match found {
+            Ok(Ok(state)) => prop_assert_eq!(state, expected),
+            Ok(Err(refused)) => prop_assert!(refused.to_string().contains("record"), "{}", refused),
+            Err(refused) => prop_assert!(matches!(refused, LogError::Damaged { .. }), "{}", refused),
+        }
+    }
+}
+
+#[test]
+fn the_toy_events_of_these_tests_are_small() {
+    // The sizes above assume about 12 bytes an event.
+    assert!(minicbor::to_vec(Event::Set(60_000, 1_000)).unwrap().len() < 16);
+}

@@ -122,6 +122,9 @@ pub struct ServeFlags {
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     #[serde(serialize_with = "duration_text")]
     session_ttl: Option<Duration>,
+    /// Where Prometheus reads metrics; loopback only [default: 127.0.0.1:7490]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<std::net::SocketAddr>,
     /// Read the machine's identity under this folder [default: /]
     #[arg(long, value_name = "DIR")]
     machine_root: Option<PathBuf>,

@@ -24,6 +24,8 @@ pub struct Config {
     /// A session lapses after this silence.
     #[serde(with = "config::duration_text")]
     pub session_ttl: Duration,
+    /// Where Prometheus reads metrics; loopback only.
+    pub metrics: SocketAddr,
     /// Under which folder the machine's identity is read; `/` on every real machine.
     pub machine_root: PathBuf,
 }
@@ -34,6 +36,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             address: "https://127.0.0.1:7400".into(),
             session_ttl: Duration::from_secs(120),
+            metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
             machine_root: PathBuf::from("/"),
         }
     }
@@ -53,6 +56,7 @@ impl Config {
                 "session_ttl: {given} is given, at least {least} is needed"
             )));
         }
+        config::loopback("metrics", loaded.metrics)?;
         Ok(loaded)
     }
 

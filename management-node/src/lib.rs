@@ -13,5 +13,6 @@ pub mod config;
 pub mod deployment;
 pub mod lease_api;
 mod lease_convert;
+mod observe;
 mod output;
 pub mod serve;

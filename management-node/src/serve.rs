@@ -1,4 +1,4 @@
-//! The service: one committer, two listeners, and the tick that moves the pool's own clock.
+//! The service: one committer, three listeners, and the tick that moves the pool's own clock.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use headroom_proto::lease::lease_service_server::LeaseServiceServer;
 use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::{self, Handle, Options};
 use headroom_shared::endpoints::Endpoints;
-use headroom_shared::rpc::{self, Bound, Listen, MAX_MESSAGE, Patience, Shutdown, with_standard_services};
+use headroom_shared::metrics;
+use headroom_shared::rpc::{self, Listen, MAX_MESSAGE, Patience, Shutdown, with_standard_services};
 use management_core::{Command, PoolMachine};
 use tonic::service::Routes;
 
@@ -18,6 +19,7 @@ use crate::admin_api::AdminApi;
 use crate::config::Config;
 use crate::deployment::{self, Deployment};
 use crate::lease_api::LeaseApi;
+use crate::observe;
 
 /// How often the pool's clock is moved.
 const TICK: Duration = Duration::from_millis(500);
@@ -37,8 +39,11 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
 
     let nodes = rpc::bind(Listen::tls(config.listen, deployment.mutual_tls())).await?;
     let local = rpc::bind(Listen::unix(deployment.socket())).await?;
-    let endpoints =
-        Endpoints::of_this_process().with("grpc", nodes.address()).with("socket", local.address());
+    let watched = rpc::bind(Listen::tcp(config.metrics)).await?;
+    let endpoints = Endpoints::of_this_process()
+        .with("grpc", nodes.address())
+        .with("socket", local.address())
+        .with("metrics", watched.address());
     let leases = LeaseServiceServer::new(LeaseApi::new(pool.clone())).max_decoding_message_size(MAX_MESSAGE);
     let admin = AdminApi::new(pool.clone(), Arc::clone(&deployment), config.address.clone());
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE);
@@ -50,9 +55,18 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let published = endpoints.publish(state).context("cannot write endpoints.json")?;
     tracing::info!(grpc = nodes.address(), socket = local.address(), "serving");
     let ticking = tokio::spawn(tick(pool.clone(), shutdown.clone()));
-    let serving = both(nodes, for_nodes, local, for_admins, &shutdown);
+    let sampled = pool.clone();
+    let for_prometheus = metrics::route(move || observe::sample(sampled.clone()));
+    let patience = Patience::default();
+    let serving = async {
+        tokio::try_join!(
+            nodes.serve(for_nodes, patience, &shutdown),
+            local.serve(for_admins, patience, &shutdown),
+            watched.serve(for_prometheus, patience, &shutdown),
+        )
+    };
     let outcome = tokio::select! {
-        served = serving => served,
+        served = serving => served.map(|_| ()).map_err(anyhow::Error::new),
         error = committer.failed() => Err(anyhow::Error::new(error).context("the store failed; nothing more is answered")),
     };
     shutdown.trigger();
@@ -63,21 +77,6 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
         tracing::info!("ended");
     }
     outcome
-}
-
-async fn both(
-    nodes: Bound,
-    for_nodes: Routes,
-    local: Bound,
-    for_admins: Routes,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
-    let patience = Patience::default();
-    tokio::try_join!(
-        nodes.serve(for_nodes, patience, shutdown),
-        local.serve(for_admins, patience, shutdown)
-    )?;
-    Ok(())
 }
 
 async fn tick(pool: Handle<PoolMachine>, shutdown: Shutdown) {

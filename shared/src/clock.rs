@@ -18,10 +18,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Now {
-        Now {
-            wall: millis(clock_gettime(ClockId::Realtime)),
-            boot: millis(clock_gettime(ClockId::Boottime)),
-        }
+        Now { wall: millis(clock_gettime(ClockId::Realtime)), boot: millis(clock_gettime(ClockId::Boottime)) }
     }
 }
 
@@ -72,7 +69,9 @@ mod tests {
         std::fs::write(file.path(), "00112233-4455-6677-8899-aabbccddeeff\n").expect("written");
         let id = boot_id(file.path()).expect("a boot id");
         assert_eq!(hex::encode(id), "00112233445566778899aabbccddeeff");
-        for bad in ["", "0011", "00112233-4455-6677-8899-aabbccddeeff00", "zz112233-4455-6677-8899-aabbccddeeff"] {
+        for bad in
+            ["", "0011", "00112233-4455-6677-8899-aabbccddeeff00", "zz112233-4455-6677-8899-aabbccddeeff"]
+        {
             std::fs::write(file.path(), bad).expect("written");
             let error = boot_id(file.path()).expect_err("no boot id");
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{bad:?}");

@@ -197,11 +197,7 @@ impl<M: Machine> Handle<M> {
         self.ask(command, Some(limit)).await
     }
 
-    async fn ask(
-        &self,
-        command: M::Command,
-        limit: Option<Duration>,
-    ) -> Result<Done<M::Reply>, SubmitError> {
+    async fn ask(&self, command: M::Command, limit: Option<Duration>) -> Result<Done<M::Reply>, SubmitError> {
         let (reply, answer) = oneshot::channel();
         self.shared.queue.push(command, limit, reply)?;
         answer.await.unwrap_or(Err(SubmitError::Stopped))

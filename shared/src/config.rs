@@ -89,6 +89,18 @@ fn without_nulls(value: serde_json::Value) -> serde_json::Value {
     }
 }
 
+/// Checks that something without TLS stays on this machine.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] names the key.
+pub fn loopback(key: &str, address: std::net::SocketAddr) -> Result<(), ConfigError> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let text = format!("{key}: {address} is no loopback address, and this port has no TLS; use 127.0.0.1 or [::1]");
+    Err(ConfigError::Invalid(text))
+}
+
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {

@@ -13,6 +13,7 @@ pub mod fingerprint;
 pub mod json;
 pub mod log;
 pub mod memory_log;
+pub mod metrics;
 pub mod rpc;
 pub mod sled_log;
 pub mod status;

@@ -111,7 +111,10 @@ impl SledLog {
         let head: Link = read_checked(&db, Item::Head)?;
         if let Some(next) = db.range(numbered(RECORD, head.sequence + 1)..vec![RECORD + 1]).keys().next() {
             let next = next.ok().as_deref().and_then(sequence_of).unwrap_or(head.sequence + 1);
-            return Err(LogError::damaged(Item::Head, format!("record {next} follows it, {}", head.sequence)));
+            return Err(LogError::damaged(
+                Item::Head,
+                format!("record {next} follows it, {}", head.sequence),
+            ));
         }
         Ok(Self {
             db,

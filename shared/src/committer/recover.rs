@@ -15,7 +15,7 @@ pub struct Recovered<M: Machine> {
     pub generation: u64,
     /// The last record.
     pub head: Link,
-    /// Events and records since the snapshot that this was read from, as [`weight`] counts them.
+    /// Events and records since the snapshot that this was read from, an empty record counting as one event.
     pub since_snapshot: u64,
 }
 

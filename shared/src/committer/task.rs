@@ -88,6 +88,9 @@ impl Appender {
                     break;
                 }
             }
+            // In this order: whoever sees the results end may open the log again.
+            drop(log);
+            drop(done);
         });
         Self { records, results }
     }
@@ -157,7 +160,7 @@ impl<M: Machine> Task<M> {
                 }
             }
             let room = self.room().commands > 0;
-            let waiting = self.flying.is_some() && self.shared.queue.len() > 0;
+            let waiting = self.flying.is_some() && (!room || self.shared.queue.len() > 0);
             tokio::select! {
                 biased;
                 result = self.appender.results.recv(), if self.flying.is_some() => self.appended(result)?,

@@ -47,8 +47,9 @@ pub(super) fn sequence_of(key: &[u8]) -> Option<u64> {
 /// Adds an item to a batch. The item must not be there with another number of pieces.
 pub(super) fn put(batch: &mut Batch, item: Item, bytes: &[u8]) -> Result<(), LogError> {
     let prefix = prefix(item);
-    let pieces = u32::try_from(bytes.len().div_ceil(PIECE).max(1))
-        .map_err(|_| LogError::io("write", item.to_string(), format!("{} bytes are too many", bytes.len())))?;
+    let pieces = u32::try_from(bytes.len().div_ceil(PIECE).max(1)).map_err(|_| {
+        LogError::io("write", item.to_string(), format!("{} bytes are too many", bytes.len()))
+    })?;
     // An empty item has one empty piece: its absence must show.
     let mut rest = bytes;
     for piece in 0..pieces {

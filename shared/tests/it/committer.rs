@@ -157,9 +157,10 @@ async fn reports_take_at_most_a_quarter_of_a_batch_and_all_get_through() {
     assert_eq!(handle.view().state.marks.len(), 40);
     let report = Class::Report as u32;
     while let Ok(committed) = watched.try_recv() {
-        let reports = committed.events.iter().filter(
-            |event| matches!(event, crate::toy::Event::Marked(class, _) if *class == report),
-        );
+        let reports = committed
+            .events
+            .iter()
+            .filter(|event| matches!(event, crate::toy::Event::Marked(class, _) if *class == report));
         assert!(reports.count() <= 2);
         assert!(committed.events.len() <= 8);
     }
@@ -176,10 +177,7 @@ async fn an_overloaded_queue_refuses_at_once_what_has_a_limit_but_not_what_is_mo
     let limit = Duration::from_secs(60);
     let refused = handle.submit_within(Command::Add(0, 1000), limit).await.unwrap_err();
     assert!(matches!(refused, SubmitError::Overloaded { waiting: 3, limit: 3, .. }), "{refused}");
-    assert_eq!(
-        refused.to_string(),
-        "overloaded: 3 commands wait, at most 3 may; try again in 500 ms"
-    );
+    assert_eq!(refused.to_string(), "overloaded: 3 commands wait, at most 3 may; try again in 500 ms");
     asked.push(ask(&handle, Command::Add(0, 1)));
     let urgent = handle.clone();
     asked.push(tokio::spawn(async move { urgent.submit_within(Command::Beat, limit).await }));

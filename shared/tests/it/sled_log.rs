@@ -11,13 +11,13 @@ use headroom_shared::sled_log::SledLog;
 use proptest::prelude::*;
 
 use crate::committer::ask;
-use crate::toy::{Command, Event, State, Toy, append, sealed, snapshot, start};
+use crate::toy::{Command, State, Toy, append, sealed, snapshot, start};
 
 fn state(log: &dyn Log) -> State {
     recover::<Toy>(log).unwrap().state
 }
 
-/// A log with a damaged future: two snapshots, records before, between and after.
+/// A log with two snapshots, records before, between and after.
 fn history(dir: &Path) -> State {
     let log = SledLog::create(dir, 1).unwrap();
     let mut link = Link::default();
@@ -254,10 +254,4 @@ proptest! {
             Err(refused) => prop_assert!(matches!(refused, LogError::Damaged { .. }), "{}", refused),
         }
     }
-}
-
-#[test]
-fn the_toy_events_of_these_tests_are_small() {
-    // The sizes above assume about 12 bytes an event.
-    assert!(minicbor::to_vec(Event::Set(60_000, 1_000)).unwrap().len() < 16);
 }

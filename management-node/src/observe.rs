@@ -1,0 +1,45 @@
+//! The pool as metrics.
+
+use headroom_core::time::Clock;
+use headroom_shared::clock::SystemClock;
+use headroom_shared::committer::Handle;
+use headroom_shared::metrics::Sample;
+use management_core::{Command, LiveView, Phase, PoolMachine, Reply};
+
+/// Takes a sample of the published state.
+pub(crate) async fn sample(pool: Handle<PoolMachine>) -> Sample {
+    let sample = Sample::default();
+    let live = match pool.submit(Command::Look).await.map(|done| done.reply) {
+        Ok(Reply::Live(live)) => live,
+        _ => LiveView::default(),
+    };
+    let (view, at) = (pool.view(), SystemClock.now().wall);
+    let state = &view.state;
+    for feature in state.features() {
+        let (instant, usage) = (state.instant(&feature, at), state.usage.get(&feature).copied());
+        let labels = [("feature", feature.as_str())];
+        let gauge = |name, meaning, units: u32| sample.gauge(name, meaning, &labels, u64::from(units));
+        gauge("headroom_pool_units_in_use", "Units in use.", instant.in_use.0);
+        gauge("headroom_pool_units_capacity", "Units of all valid licenses.", instant.capacity.0);
+        gauge("headroom_pool_units_overdraft", "Units permitted above capacity.", instant.overdraft.0);
+        gauge("headroom_pool_units_over_commit", "Units in use above the licenses.", instant.over_commit().0);
+        gauge("headroom_pool_units_peak", "The most units ever in use.", usage.unwrap_or_default().peak.0);
+    }
+    sample.gauge("headroom_leases", "Leases held.", &[], state.leases.len() as u64);
+    sample.gauge("headroom_calls", "Calls with at least one leg.", &[], state.counters.calls);
+    sample.counter("headroom_denials_total", "Requests denied.", state.counters.denial);
+    sample.gauge("headroom_queue_waiting", "Commands that wait to be decided.", &[], pool.waiting() as u64);
+    sample.counter("headroom_records_total", "Durable records.", view.position.sequence);
+    let sessions = |wanted: fn(&Phase) -> bool| {
+        let sessions = state.holders.values().filter_map(|holder| holder.session.as_ref());
+        sessions.filter(|session| wanted(&session.phase)).count() as u64
+    };
+    let meaning = "Sessions of nodes.";
+    sample.gauge("headroom_sessions", meaning, &[("phase", "active")], sessions(|p| *p == Phase::Active));
+    sample.gauge("headroom_sessions", meaning, &[("phase", "reporting")], sessions(|p| *p != Phase::Active));
+    for alarm in state.alarms(&live, at) {
+        let labels = [("name", alarm.name), ("subject", alarm.subject.as_str())];
+        sample.gauge("headroom_alarm", "1 while the alarm is on.", &labels, 1);
+    }
+    sample
+}

@@ -1,1 +1,19 @@
-//! stub
+//! The conferencing node: beside media servers on one host, it admits call legs.
+//!
+//! The rules live in `conferencing-core`; this crate makes them reachable. [`agent`] submits
+//! commands and lets people wait for the pool, [`uplink`] speaks with the pool, [`http`] and
+//! [`grpc`] are the two forms of the local interface, [`serve`] puts it all together, and [`cli`]
+//! is the command line.
+
+pub mod agent;
+pub mod cli;
+pub mod config;
+pub mod grpc;
+pub mod http;
+pub mod serve;
+pub mod uplink;
+
+mod json;
+mod observe;
+mod output;
+mod wire;

@@ -36,7 +36,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             address: "https://127.0.0.1:7400".into(),
             session_ttl: Duration::from_secs(120),
-            metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics: SocketAddr::from(([127, 0, 0, 1], 7490)),
             machine_root: PathBuf::from("/"),
         }
     }

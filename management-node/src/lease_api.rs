@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use headroom_core::Position;
 use headroom_core::call::MAX_LEGS;
-use headroom_core::{Millis, Position};
 use headroom_proto::lease as pb;
 use headroom_proto::lease::lease_service_server::LeaseService;
 use headroom_shared::committer::{Done, Handle};
 use headroom_shared::convert::{decode, encode};
-use headroom_shared::{status, tls};
+use headroom_shared::tls;
 use management_core::{
-    CertificateHash, Change, Command, Mutation, Phase, PoolMachine, PoolState, Refusal, Reply, Request as Ask,
+    CertificateHash, Change, Command, Mutation, PoolMachine, PoolState, Refusal, Reply, Request as Ask,
 };
 use tonic::{Request, Response, Status};
 
@@ -18,11 +18,6 @@ use crate::lease_convert as convert;
 
 /// A request that still waits to be decided after this time is dropped undecided.
 const QUEUE_LIMIT: Duration = Duration::from_millis(200);
-/// Nodes that may be bringing their books in line at once.
-const MAX_REPORTS: usize = 32;
-/// A report takes no longer than this, or its node is gone.
-const REPORT_TIME: Millis = Millis::SECOND.times(10);
-
 /// The service.
 #[derive(Clone)]
 pub struct LeaseApi {
@@ -50,17 +45,6 @@ impl LeaseApi {
     #[must_use]
     pub const fn new(pool: Handle<PoolMachine>) -> Self {
         Self { pool }
-    }
-
-    /// Nodes that are bringing their books in line right now. One that began long ago and did not
-    /// finish is not waited for.
-    fn reporting(&self) -> usize {
-        let view = self.pool.view();
-        let sessions = view.state.holders.values().filter_map(|holder| holder.session.as_ref());
-        sessions
-            .filter(|session| matches!(session.phase, Phase::Reporting { .. }))
-            .filter(|session| view.time.wall.since(session.opened_at) < REPORT_TIME)
-            .count()
     }
 
     /// Who speaks; a session of another generation is stale whatever its number.
@@ -115,13 +99,6 @@ impl LeaseService for LeaseApi {
         let caller = caller(&request)?;
         let message = request.into_inner();
         let asked = convert::open_request(&message)?;
-        // Answered before fencing: a node that must wait keeps the session it has.
-        let reporting = self.reporting();
-        if reporting >= MAX_REPORTS {
-            let waiting = u32::try_from(reporting / MAX_REPORTS).unwrap_or(u32::MAX);
-            let (least, most) = (Duration::from_secs(1), Duration::from_secs(10));
-            return Err(status::overloaded(jittered(least, most).saturating_mul(waiting)));
-        }
         let command = Command::Open { caller, request: asked };
         let done = self.pool.submit_within(command, QUEUE_LIMIT).await?;
         if let Some(seen) = message.seen.map(decode::position)
@@ -156,6 +133,7 @@ impl LeaseService for LeaseApi {
         limited(message.legs.len(), "legs")?;
         let total = message.total.as_ref().map(decode::leg_set).transpose();
         let ask = Ask::Report {
+            report: message.report,
             chunk: message.chunk,
             legs: decode::running_legs(&message.legs, "legs")?,
             total: total.map_err(|error| error.within("total"))?,
@@ -261,7 +239,16 @@ impl LeaseService for LeaseApi {
         let beat = convert::heartbeat(request.get_ref())?;
         let done = self.speak(speaker, Ask::Heartbeat(beat)).await?;
         match done.reply {
-            Reply::Beat(Ok(beat)) => Ok(Response::new(beat_response(&beat.pools, &beat, done.position))),
+            Reply::Beat(Ok(beat)) => {
+                if beat.drift {
+                    tracing::error!(
+                        count = request.get_ref().legs.as_ref().map_or(0, |legs| legs.count),
+                        sequence = request.get_ref().sequence,
+                        "the books of a node and the pool differ at the same number: the node reports"
+                    );
+                }
+                Ok(Response::new(beat_response(&beat.pools, &beat, done.position)))
+            }
             Reply::Beat(Err(refusal)) => Err(convert::refusal(&refusal)),
             other => Err(unexpected(&other)),
         }
@@ -281,14 +268,4 @@ fn beat_response(
         position: Some(encode::position(position)),
         licenses: convert::licenses(pools),
     }
-}
-
-/// A uniformly random span; without randomness the longest.
-fn jittered(least: Duration, most: Duration) -> Duration {
-    let mut random = [0; 4];
-    if getrandom::fill(&mut random).is_err() {
-        return most;
-    }
-    let share = f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX);
-    least + (most - least).mul_f64(share)
 }

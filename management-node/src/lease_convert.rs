@@ -1,5 +1,7 @@
 //! Between the lease contract on the wire and the pool's own types.
 
+use std::time::Duration;
+
 use headroom_core::Position;
 use headroom_proto::lease as pb;
 use headroom_shared::convert::{FieldError, decode, encode};
@@ -45,13 +47,22 @@ pub(crate) fn heartbeat(message: &pb::HeartbeatRequest) -> Result<Heartbeat, Fie
             .enumerate()
             .map(|(index, leg)| decode::id(leg, &format!("told[{index}]")))
             .collect::<Result<_, _>>()?,
-        past: decode::items(&message.past, "past", past)?,
+        past: message.past.iter().map(past).collect(),
         optimistic: message.optimistic,
     })
 }
 
-fn past(message: &pb::PastEvent) -> Result<Past, FieldError> {
-    let what = match decode::required(message.event.as_ref(), "event")? {
+/// A past event that cannot be read, as from a newer node, must not keep the others from being heard.
+fn past(message: &pb::PastEvent) -> Past {
+    let what = past_event(message).unwrap_or_else(|error| {
+        tracing::warn!(number = message.number, %error, "a past event cannot be read");
+        PastEvent::Unreadable
+    });
+    Past { number: message.number, at: headroom_core::Millis(message.at_ms), what }
+}
+
+fn past_event(message: &pb::PastEvent) -> Result<PastEvent, FieldError> {
+    Ok(match decode::required(message.event.as_ref(), "event")? {
         pb::past_event::Event::Denial(denial) => {
             let call = decode::required(denial.call.as_ref(), "denial.call")?;
             PastEvent::Denied {
@@ -63,8 +74,20 @@ fn past(message: &pb::PastEvent) -> Result<Past, FieldError> {
             let leg = decode::required(ended.leg.as_ref(), "ended.leg")?;
             PastEvent::Ended(decode::running_leg(leg).map_err(|error| error.within("ended.leg"))?)
         }
+    })
+}
+
+/// When a node that must wait to report may come back: uniformly 1 to 10 s, longer the more report.
+fn come_back(reporting: usize, limit: usize) -> Duration {
+    let (least, most) = (Duration::from_secs(1), Duration::from_secs(10));
+    let mut random = [0; 4];
+    // Without randomness everybody waits longest.
+    let share = match getrandom::fill(&mut random) {
+        Ok(()) => f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
     };
-    Ok(Past { number: message.number, at: headroom_core::Millis(message.at_ms), what })
+    let crowd = u32::try_from(reporting.div_ceil(limit.max(1))).unwrap_or(u32::MAX);
+    (least + (most - least).mul_f64(share)).saturating_mul(crowd)
 }
 
 pub(crate) fn opened(opened: Opened, position: Position) -> pb::OpenSessionResponse {
@@ -145,7 +168,10 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
         Refusal::Revoked => status::revoked(),
-        Refusal::SessionStale { .. } => status::precondition(status::SESSION_STALE, text),
+        Refusal::SessionStale { .. } | Refusal::SequenceUnknown { .. } => {
+            status::precondition(status::SESSION_STALE, text)
+        }
+        Refusal::Busy { reporting, limit } => status::overloaded(come_back(*reporting, *limit)),
         Refusal::OpenNumberOld { .. } => status::precondition("OPEN_NUMBER_OLD", text),
         Refusal::ReportRequired { .. } | Refusal::ChunkOrder { .. } | Refusal::ReportMismatch { .. } => {
             status::precondition("REPORT_REQUIRED", text)

@@ -97,7 +97,8 @@ pub fn loopback(key: &str, address: std::net::SocketAddr) -> Result<(), ConfigEr
     if address.ip().is_loopback() {
         return Ok(());
     }
-    let text = format!("{key}: {address} is no loopback address, and this port has no TLS; use 127.0.0.1 or [::1]");
+    let text =
+        format!("{key}: {address} is no loopback address, and this port has no TLS; use 127.0.0.1 or [::1]");
     Err(ConfigError::Invalid(text))
 }
 

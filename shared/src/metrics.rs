@@ -26,7 +26,13 @@ impl Default for Sample {
 impl Sample {
     /// A value that goes up and down, with its meaning and labels.
     #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-    pub fn gauge(&self, name: &'static str, meaning: &'static str, labels: &[(&'static str, &str)], value: u64) {
+    pub fn gauge(
+        &self,
+        name: &'static str,
+        meaning: &'static str,
+        labels: &[(&'static str, &str)],
+        value: u64,
+    ) {
         let labels: Vec<_> =
             labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect();
         metrics::with_local_recorder(&self.recorder, || {

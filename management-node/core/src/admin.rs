@@ -69,7 +69,6 @@ pub(crate) fn remove_node(tx: &mut PoolTx<'_>, at: Millis, node: &NodeName) -> R
         let live = tx.volatile_mut();
         live.heard.remove(&holder);
         live.optimistic.remove(&holder);
-        live.unclaimed.retain(|key, _| key.holder != holder);
     }
     tx.emit(Event::NodeRemoved { node: node.clone(), at });
     Ok(released)

@@ -17,15 +17,14 @@ use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Origin, Pool, Po
 /// What becomes of one leg of a call that is granted.
 enum Step {
     /// It holds a lease already.
-    Keep,
-    /// It holds a reserved lease, which it now claims.
-    Claim,
+    Keep {
+        /// The holder's node, when that is not the asker's.
+        owner: Option<NodeName>,
+    },
     /// It gets a lease.
     Take {
         /// The holder's node, when that is not the asker's.
         owner: Option<NodeName>,
-        /// The lease whose unit it takes over.
-        replaces: Option<LeaseKey>,
     },
 }
 
@@ -34,6 +33,10 @@ struct Planned {
     key: LeaseKey,
     charge: Charge,
     step: Step,
+    /// The leases whose units it takes over: of the leg it replaces, and the one that was reserved for
+    /// it. Once a call is granted, what its legs replace holds nothing, whatever the step: so the asker
+    /// knows without being told.
+    replaces: Vec<LeaseKey>,
 }
 
 /// How a call is judged, before anything changes.
@@ -85,39 +88,41 @@ fn plan_leg(
         return Err(refuse(format!("legs[{index}].leg"), format!("{} was released by force", leg.leg)));
     }
     let key = LeaseKey { holder, leg: leg.leg.clone() };
-    if let Some(lease) = pool.leases.get(&key) {
-        if lease.info.call != info.call {
-            let description = format!("{} holds a lease in call {}", leg.leg, lease.info.call);
-            return Err(refuse(format!("legs[{index}].leg"), description));
-        }
-        let claim = lease.origin == Origin::Reserved && owner.is_none();
-        let step = if claim { Step::Claim } else { Step::Keep };
-        return Ok(Planned { key, charge: lease.charge.clone(), step });
-    }
     // A leg that is gone has given its unit back already: there is nothing to take over.
-    let replaces = leg
-        .replaces
-        .as_ref()
-        .map(|replaced| LeaseKey { holder: asker, leg: replaced.clone() })
-        .filter(|replaced| pool.leases.contains_key(replaced));
-    Ok(Planned { key, charge: rate_leg(info, leg), step: Step::Take { owner, replaces } })
+    let replaced = leg.replaces.as_ref().map(|replaced| LeaseKey { holder: asker, leg: replaced.clone() });
+    let mut replaces: Vec<_> = replaced.filter(|key| pool.leases.contains_key(key)).into_iter().collect();
+    let take = |replaces| {
+        let step = Step::Take { owner: owner.clone() };
+        Ok(Planned { key: key.clone(), charge: rate_leg(info, leg), step, replaces })
+    };
+    match pool.leases.get(&key) {
+        Some(lease) if lease.info.call != info.call => {
+            let description = format!("{} holds a lease in call {}", leg.leg, lease.info.call);
+            Err(refuse(format!("legs[{index}].leg"), description))
+        }
+        Some(lease) if lease.origin == Origin::Reserved && owner.is_none() => {
+            // Claimed: the node that runs the leg says what it is.
+            replaces.push(key.clone());
+            take(replaces)
+        }
+        Some(lease) => {
+            let charge = lease.charge.clone();
+            let step = Step::Keep { owner: owner.clone() };
+            Ok(Planned { key: key.clone(), charge, step, replaces })
+        }
+        None => take(replaces),
+    }
 }
 
 /// Units of `feature` a plan needs beyond what the legs it replaces give back.
 fn need(pool: &Pool, info: &CallInfo, feature: &Feature, plan: &[Planned]) -> Units {
     let taken = plan.iter().filter(|planned| matches!(planned.step, Step::Take { .. }));
     if feature.per_call() {
-        let any = taken.count() > 0;
-        return if any && !pool.call_holds(&info.call, feature) { Units::ONE } else { Units::ZERO };
+        let held = taken.count() == 0 || pool.call_holds(&info.call, feature);
+        return if held || moves_call(pool, feature, plan) { Units::ZERO } else { Units::ONE };
     }
     let wanted: Units = taken.map(|planned| planned.charge.units).sum();
-    let replaced: BTreeSet<_> = plan
-        .iter()
-        .filter_map(|planned| match &planned.step {
-            Step::Take { replaces, .. } => replaces.as_ref(),
-            _ => None,
-        })
-        .collect();
+    let replaced: BTreeSet<_> = plan.iter().flat_map(|planned| &planned.replaces).collect();
     let given_back: Units = replaced
         .into_iter()
         .filter_map(|key| pool.leases.get(key))
@@ -125,6 +130,15 @@ fn need(pool: &Pool, info: &CallInfo, feature: &Feature, plan: &[Planned]) -> Un
         .map(|lease| lease.charge.units)
         .sum();
     wanted.above(given_back)
+}
+
+/// Whether the legs a plan replaces are all that keep a unit which counts per call: then it moves.
+fn moves_call(pool: &Pool, feature: &Feature, plan: &[Planned]) -> bool {
+    let replaced: BTreeSet<_> = plan.iter().flat_map(|planned| &planned.replaces).collect();
+    let holds = |key: &LeaseKey| pool.leases.get(key).is_some_and(|lease| lease.charge.feature == *feature);
+    replaced.iter().filter(|key| holds(key)).filter_map(|key| pool.leases.get(*key)).any(|lease| {
+        pool.leases_of_call(&lease.info.call).filter(|key| holds(key)).all(|key| replaced.contains(key))
+    })
 }
 
 /// Whether `need` more units of a feature may be taken.
@@ -174,13 +188,14 @@ fn judge(pool: &Pool, at: Millis, asker: HolderId, call: &Call) -> Judgement {
 /// Whether a plan only carries on what runs: a transfer moves its unit, and further legs of a call
 /// that is paid once are paid already. Neither asks for a license.
 fn continues(feature: &Feature, plan: &[Planned]) -> bool {
-    feature.per_call()
-        || plan.iter().all(|planned| !matches!(planned.step, Step::Take { replaces: None, .. }))
+    let moves =
+        |planned: &Planned| !matches!(planned.step, Step::Take { .. }) || !planned.replaces.is_empty();
+    feature.per_call() || plan.iter().all(moves)
 }
 
 /// Whether the one leg of a gateway call stands alone.
 fn lonely(pool: &Pool, call: &Call, plan: &[Planned]) -> bool {
-    let replaces = plan.iter().any(|planned| matches!(&planned.step, Step::Take { replaces: Some(_), .. }));
+    let replaces = plan.iter().any(|planned| !planned.replaces.is_empty());
     !replaces && pool.leases_of_call(&call.info.call).next().is_none()
 }
 
@@ -207,10 +222,7 @@ pub(crate) fn dry_run(pool: &Pool, at: Millis, asker: HolderId, calls: &[Call]) 
 }
 
 fn leased(planned: Planned, lease: LeaseId) -> Leased {
-    let owner = match planned.step {
-        Step::Take { owner, .. } => owner,
-        Step::Keep | Step::Claim => None,
-    };
+    let (Step::Take { owner } | Step::Keep { owner }) = planned.step;
     Leased { leg: planned.key.leg, lease, charge: planned.charge, owner }
 }
 
@@ -248,19 +260,20 @@ pub(crate) fn allocate(tx: &mut PoolTx<'_>, at: Millis, asker: HolderId, calls: 
 fn grant(tx: &mut PoolTx<'_>, at: Millis, call: Call, plan: Vec<Planned>, pool: PoolInstant) -> Vec<Leased> {
     let info = Shared::new(call.info);
     let mut granted = Vec::with_capacity(plan.len());
+    // What is given back comes first, so that use never seems higher than it is.
+    for key in plan.iter().flat_map(|planned| &planned.replaces) {
+        tx.emit(Event::LeaseEnded { key: key.clone(), how: EndedHow::Replaced, at });
+    }
     for (planned, leg) in plan.into_iter().zip(call.legs) {
+        let claimed = planned.replaces.contains(&planned.key);
         let id = match &planned.step {
-            Step::Keep => tx.state().leases.get(&planned.key).map_or(LeaseId(0), |lease| lease.id),
-            Step::Claim => {
-                tx.emit(Event::LeaseClaimed { key: planned.key.clone() });
-                tx.volatile_mut().unclaimed.remove(&planned.key);
-                tx.state().leases.get(&planned.key).map_or(LeaseId(0), |lease| lease.id)
-            }
-            Step::Take { owner, replaces } => {
-                if let Some(key) = replaces {
-                    tx.emit(Event::LeaseEnded { key: key.clone(), how: EndedHow::Replaced, at });
-                }
-                let origin = if owner.is_some() { Origin::Reserved } else { Origin::Asked };
+            Step::Keep { .. } => tx.state().leases.get(&planned.key).map_or(LeaseId(0), |lease| lease.id),
+            Step::Take { owner } => {
+                let origin = match owner {
+                    Some(_) => Origin::Reserved,
+                    None if claimed => Origin::Claimed,
+                    None => Origin::Asked,
+                };
                 take(tx, at, &planned, (Shared::clone(&info), leg), origin, pool)
             }
         };

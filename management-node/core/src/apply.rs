@@ -6,8 +6,8 @@ use headroom_core::Shared;
 
 use crate::event::{Event, Part};
 use crate::state::{
-    Holder, HolderId, LeaseKey, MAX_SUPERSEDED, Node, Nonce, OverCommitCause, Phase, Pool, Session,
-    Superseded, Tombstone,
+    EndedHow, Holder, HolderId, LeaseKey, MAX_SUPERSEDED, Node, Nonce, Origin, OverCommitCause, Phase, Pool,
+    Session, Tombstone,
 };
 
 impl Pool {
@@ -26,15 +26,19 @@ impl Pool {
                 self.forget_clones(node);
             }
             Event::CloneFound { node, instance } => self.add_holder(node, *instance),
-            Event::SessionOpened { holder, number, nonce, open_number, active, at } => {
+            Event::SessionOpened { holder, number, nonce, open_number, active, at, new_journal } => {
                 let phase = if *active {
                     Phase::Active
                 } else {
                     Phase::Reporting { next: 0, taken: LegSet::default() }
                 };
-                let session = Session { number: *number, opened_at: *at, phase, sequence: 0, last: None };
+                let session =
+                    Session { number: *number, opened_at: *at, phase, sequence: 0, report: 0, last: None };
                 self.counters.session = self.counters.session.max(*number);
                 self.open_session(*holder, session, *nonce, *open_number);
+                if let Some(holder) = self.holder_mut(*holder).filter(|_| *new_journal) {
+                    holder.past_recorded = 0;
+                }
             }
             Event::SessionLapsed { holder, leases } => {
                 if let Some(holder) = self.holder_mut(*holder) {
@@ -42,7 +46,7 @@ impl Pool {
                     holder.lapsed = Some(*leases);
                 }
             }
-            Event::ReportTaken { holder, chunk, legs, taken, complete } => {
+            Event::ReportTaken { holder, report, chunk, legs, taken, complete } => {
                 if *chunk == 0 {
                     self.forget_reported(*holder);
                 }
@@ -55,17 +59,23 @@ impl Pool {
                     self.forget_reported(*holder);
                 }
                 self.set_phase(*holder, phase);
+                if let Some(session) = self.holder_mut(*holder).and_then(|holder| holder.session.as_mut()) {
+                    session.report = *report;
+                }
             }
             Event::ReportRestarted { holder } => {
                 self.forget_reported(*holder);
                 self.set_phase(*holder, Phase::Reporting { next: 0, taken: LegSet::default() });
             }
             Event::LeaseGranted { holder, lease } => self.put_lease(*holder, lease),
-            Event::LeaseChanged { key, media, charge, at } => self.change_lease(key, *media, charge, *at),
-            Event::LeaseClaimed { key } => self.claim_lease(key),
+            Event::LeaseChanged { key, media, charge, .. } => self.change_lease(key, *media, charge),
             Event::LeaseEnded { key, how, at } => {
-                if *how == crate::EndedHow::Forced {
-                    self.tombstones.insert(key.clone(), Tombstone { at: *at, told: false });
+                // A lease nobody claimed has no leg to be ended.
+                if *how == EndedHow::Forced
+                    && let Some(lease) = self.leases.get(key).filter(|lease| lease.origin != Origin::Reserved)
+                {
+                    let (call, charge) = (lease.info.call.clone(), lease.charge.clone());
+                    self.tombstones.insert(key.clone(), Tombstone { at: *at, told: false, call, charge });
                 }
                 self.end_lease(key, *how, *at);
             }
@@ -79,6 +89,12 @@ impl Pool {
             Event::OverCommitBegan { feature, cause, at } => {
                 self.usage.entry(feature.clone()).or_default().over_commit =
                     Some::<(OverCommitCause, _)>((*cause, *at));
+            }
+            Event::PeakReached { feature, at } => {
+                if let Some(usage) = self.usage.get_mut(feature) {
+                    usage.peak = usage.in_use;
+                    usage.peak_at = *at;
+                }
             }
             Event::OverCommitEnded { feature } => {
                 if let Some(usage) = self.usage.get_mut(feature) {
@@ -136,6 +152,12 @@ impl Pool {
         for (instance, id) in ids {
             if let Some(holder) = self.holder_mut(id) {
                 holder.session = None;
+                holder.lapsed = None;
+            }
+            let first = LeaseKey { holder: id, leg: headroom_core::LegId::least() };
+            let buried: Vec<_> = self.tombstones.range(first..).map(|(key, _)| key.clone()).collect();
+            for key in buried.into_iter().take_while(|key| key.holder == id) {
+                self.tombstones.remove(&key);
             }
             if instance > 0 {
                 self.holder_ids.remove(&(node.clone(), instance));
@@ -150,7 +172,7 @@ impl Pool {
         if let Some(before) = holder.nonce
             && before != nonce
         {
-            holder.superseded.push(Superseded { nonce: before, open_number: holder.open_number });
+            holder.superseded.push(before);
             if holder.superseded.len() > MAX_SUPERSEDED {
                 holder.superseded.remove(0);
             }

@@ -49,16 +49,12 @@ impl Pool {
     }
 
     /// Counts a charge; with a per-call feature only for the first leg of the call.
-    fn count(&mut self, call: &CallId, charge: &Charge, at: Millis) {
+    fn count(&mut self, call: &CallId, charge: &Charge) {
         if charge.units.is_zero() || (charge.feature.per_call() && self.call_holds(call, &charge.feature)) {
             return;
         }
         let usage = self.usage.entry(charge.feature.clone()).or_default();
         usage.in_use = usage.in_use.plus(charge.units);
-        if usage.in_use > usage.peak {
-            usage.peak = usage.in_use;
-            usage.peak_at = at;
-        }
     }
 
     /// Uncounts a charge whose lease is already out of the books.
@@ -91,7 +87,7 @@ impl Pool {
         if self.leases_of_call(&call).next().is_none() {
             self.counters.calls += 1;
         }
-        self.count(&call, &lease.charge, lease.granted_at);
+        self.count(&call, &lease.charge);
         if let Some(holder) = self.holder_mut(holder) {
             Self::tally(holder, lease, true);
         }
@@ -120,10 +116,11 @@ impl Pool {
     }
 
     /// Changes a lease in place: out of the tallies and in again.
-    fn amend(&mut self, key: &LeaseKey, at: Millis, change: impl FnOnce(&mut Lease)) {
+    pub(crate) fn change_lease(&mut self, key: &LeaseKey, media: Media, charge: &Charge) {
         let Some(before) = self.leases.get(key).cloned() else { return };
         let mut after = Lease::clone(&before);
-        change(&mut after);
+        after.leg.media = media;
+        after.charge = charge.clone();
         if let Some(holder) = self.holder_mut(key.holder) {
             Self::tally(holder, &before, false);
             Self::tally(holder, &after, true);
@@ -133,21 +130,9 @@ impl Pool {
             self.leases.remove(key);
             let call = before.info.call.clone();
             self.uncount(&call, &before.charge);
-            self.count(&call, &after.charge, at);
+            self.count(&call, &after.charge);
         }
         self.leases.insert(key.clone(), Shared::new(after));
-    }
-
-    pub(crate) fn change_lease(&mut self, key: &LeaseKey, media: Media, charge: &Charge, at: Millis) {
-        self.amend(key, at, |lease| {
-            lease.leg.media = media;
-            lease.charge = charge.clone();
-        });
-    }
-
-    pub(crate) fn claim_lease(&mut self, key: &LeaseKey) {
-        self.amend(key, Millis(0), |lease| lease.origin = Origin::Claimed);
-        self.reserved.remove(key);
     }
 
     pub(crate) fn remember_ended(&mut self, ended: Shared<Ended>) {

@@ -78,7 +78,9 @@ pub struct OpenRequest {
 pub enum Request {
     /// A chunk of a report.
     Report {
-        /// Its number.
+        /// Number of the report within the session, from 1.
+        report: u32,
+        /// Number of the chunk, from 0.
         chunk: u32,
         /// The legs.
         legs: Vec<RunningLeg>,
@@ -149,6 +151,8 @@ pub enum PastEvent {
     },
     /// A leg began and ended.
     Ended(RunningLeg),
+    /// Something this version does not know; it is passed over, so that what follows is heard.
+    Unreadable,
 }
 
 /// An answer.
@@ -226,6 +230,8 @@ pub struct Beat {
     pub revoked: Vec<LegId>,
     /// The node must report.
     pub report_required: bool,
+    /// The books were found apart just now: a defect.
+    pub drift: bool,
     /// Number of the last past event recorded.
     pub past_recorded: u64,
 }
@@ -334,12 +340,12 @@ pub enum Refusal {
         due: u32,
     },
     /// A chunk out of order.
-    #[error("chunk: {given} given, {due} is due")]
+    #[error("chunk: chunk {chunk} of report {report} is not due")]
     ChunkOrder {
+        /// The report given.
+        report: u32,
         /// The chunk given.
-        given: u32,
-        /// The chunk due.
-        due: u32,
+        chunk: u32,
     },
     /// The report does not add up; it begins again with chunk 0.
     #[error("total: the report says {stated} legs, {taken} arrived, or their digests differ")]
@@ -356,6 +362,22 @@ pub enum Refusal {
         given: u64,
         /// The number due.
         due: u64,
+    },
+    /// The node names a mutation that this store does not hold.
+    #[error("sequence: {given} is not known, the last one here is {last}")]
+    SequenceUnknown {
+        /// The number given.
+        given: u64,
+        /// The last one here.
+        last: u64,
+    },
+    /// Too many nodes report at once.
+    #[error("{reporting} nodes are reporting, at most {limit} may")]
+    Busy {
+        /// Nodes that report.
+        reporting: usize,
+        /// How many may.
+        limit: usize,
     },
     /// A repeated number with another kind of change.
     #[error("sequence: {given} was used for another kind of change")]

@@ -75,6 +75,9 @@ pub enum Event {
         /// When.
         #[n(5)]
         at: Millis,
+        /// The node's journal is new here: it numbers its past events anew.
+        #[n(6)]
+        new_journal: bool,
     },
     /// A session lapsed; its leases end with events of their own.
     #[n(6)]
@@ -92,6 +95,9 @@ pub enum Event {
         /// The holder.
         #[n(0)]
         holder: HolderId,
+        /// The report.
+        #[n(5)]
+        report: u32,
         /// The chunk.
         #[n(1)]
         chunk: u32,
@@ -138,15 +144,8 @@ pub enum Event {
         #[n(3)]
         at: Millis,
     },
-    /// A reserved lease was claimed by its node.
-    #[n(11)]
-    LeaseClaimed {
-        /// The lease.
-        #[n(0)]
-        key: LeaseKey,
-    },
     /// A lease ended.
-    #[n(12)]
+    #[n(11)]
     LeaseEnded {
         /// The lease.
         #[n(0)]
@@ -159,7 +158,7 @@ pub enum Event {
         at: Millis,
     },
     /// A numbered mutation was decided.
-    #[n(13)]
+    #[n(12)]
     Mutated {
         /// The holder.
         #[n(0)]
@@ -172,10 +171,10 @@ pub enum Event {
         answer: Shared<Mutation>,
     },
     /// A request was denied.
-    #[n(14)]
+    #[n(13)]
     Denied(#[n(0)] Shared<Denial>),
     /// More units are in use than the licenses permit.
-    #[n(15)]
+    #[n(14)]
     OverCommitBegan {
         /// Of what.
         #[n(0)]
@@ -187,29 +186,39 @@ pub enum Event {
         #[n(2)]
         at: Millis,
     },
+    /// More units are in use than ever before.
+    #[n(21)]
+    PeakReached {
+        /// Of what.
+        #[n(0)]
+        feature: Feature,
+        /// When.
+        #[n(1)]
+        at: Millis,
+    },
     /// Use is within the licenses again.
-    #[n(16)]
+    #[n(15)]
     OverCommitEnded {
         /// Of what.
         #[n(0)]
         feature: Feature,
     },
     /// The media server was told of a leg released by force.
-    #[n(17)]
+    #[n(16)]
     RevocationTold {
         /// The leg.
         #[n(0)]
         key: LeaseKey,
     },
     /// A leg released by force has ended.
-    #[n(18)]
+    #[n(17)]
     RevocationDone {
         /// The leg.
         #[n(0)]
         key: LeaseKey,
     },
     /// Past events of a node are recorded up to a number.
-    #[n(19)]
+    #[n(18)]
     PastRecorded {
         /// The holder.
         #[n(0)]
@@ -219,10 +228,10 @@ pub enum Event {
         number: u64,
     },
     /// A leg that began and ended out of contact, for the history.
-    #[n(20)]
+    #[n(19)]
     PastLeg(#[n(0)] Shared<Ended>),
     /// A part of a snapshot.
-    #[n(21)]
+    #[n(20)]
     Restored(#[n(0)] Box<Part>),
 }
 

@@ -212,8 +212,9 @@ impl Pool {
                 alarms.push(AlarmNote { name: "session_lapsed", subject: holder.node.to_string(), text });
             }
         }
-        for key in &live.still_running {
-            let text = "still runs though its media server was told to end it".into();
+        let still_running = live.still_running.iter().filter(|key| self.tombstones.contains_key(*key));
+        for key in still_running {
+            let text = "was released by force and has not ended".into();
             alarms.push(AlarmNote { name: "revoked_still_running", subject: key.leg.to_string(), text });
         }
         alarms

@@ -67,12 +67,15 @@ impl Machine for PoolMachine {
                     request,
                     Request::Report { .. } | Request::Mutate { change: Change::Adopt(_), .. }
                 ) {
+                    // What time alone did to the licenses is not the adopted legs' doing.
+                    settle_over_commit(tx, now.wall, OverCommitCause::CapacityShrank);
                     cause = OverCommitCause::AdoptedLegs;
                 }
                 speak(tx, now.wall, caller, session, request)
             }
         };
         settle_over_commit(tx, now.wall, cause);
+        note_peaks(tx, now.wall);
         answer
     }
 
@@ -93,13 +96,16 @@ fn speak(
     request: Request,
 ) -> Answer<Reply> {
     let holder = session::current(tx, caller, number);
-    if let Ok(holder) = holder {
+    if let Ok(holder) = holder
+        && !matches!(request, Request::DryRun(_))
+    {
         let clock = tx.volatile().clock;
         tx.volatile_mut().heard.insert(holder, clock);
     }
     match request {
-        Request::Report { chunk, legs, total } => {
-            let reported = holder.and_then(|holder| session::report(tx, at, holder, chunk, legs, total));
+        Request::Report { report, chunk, legs, total } => {
+            let place = (report, chunk);
+            let reported = holder.and_then(|holder| session::report(tx, at, holder, place, legs, total));
             Answer::committed(Reply::Reported(reported))
         }
         Request::DryRun(calls) => {
@@ -108,7 +114,7 @@ fn speak(
             })))
         }
         Request::Heartbeat(heartbeat) => {
-            let beat = holder.map(|holder| session::heartbeat(tx, at, holder, heartbeat));
+            let beat = holder.and_then(|holder| session::heartbeat(tx, at, holder, heartbeat));
             Answer::committed(Reply::Beat(beat))
         }
         Request::Mutate { sequence, change } => {
@@ -128,9 +134,6 @@ fn mutate(
 ) -> Result<Shared<crate::Mutation>, Refusal> {
     let session = tx.state().holders.get(&id).and_then(|holder| holder.session.as_ref());
     let Some(session) = session else { return Err(Refusal::SessionStale { given: 0 }) };
-    if let Phase::Reporting { next, .. } = session.phase {
-        return Err(Refusal::ReportRequired { due: next });
-    }
     if given == session.sequence
         && let Some(last) = &session.last
     {
@@ -139,6 +142,9 @@ fn mutate(
         } else {
             Err(Refusal::SequenceReused { given })
         };
+    }
+    if let Phase::Reporting { next, .. } = session.phase {
+        return Err(Refusal::ReportRequired { due: next });
     }
     let due = session.sequence + 1;
     if given != due {
@@ -169,6 +175,19 @@ impl Change {
                 | (Self::Release(_), Mutation::Released)
                 | (Self::Adopt(_), Mutation::Adopted(..))
         )
+    }
+}
+
+/// Notes where use is higher than ever. A report adopts before it releases, so while one is under way
+/// the books can show more than ever ran.
+fn note_peaks(tx: &mut PoolTx<'_>, at: Millis) {
+    let higher: Vec<_> = tx.state().usage.iter().filter(|(_, usage)| usage.in_use > usage.peak).collect();
+    if higher.is_empty() || !tx.state().reported.is_empty() {
+        return;
+    }
+    let features: Vec<_> = higher.into_iter().map(|(feature, _)| feature.clone()).collect();
+    for feature in features {
+        tx.emit(Event::PeakReached { feature, at });
     }
 }
 

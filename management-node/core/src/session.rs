@@ -10,10 +10,16 @@ use crate::machine::PoolTx;
 use crate::settle;
 use crate::state::{
     CertificateHash, Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, Origin, Phase, Pool, PoolInstant,
+    Session,
 };
 
 /// A holder is asked to report because of drift at most once in this time.
 const DRIFT_PAUSE: Millis = Millis::SECOND.times(10);
+
+/// Nodes that may bring their books in line at once.
+const MAX_REPORTS: usize = 32;
+/// A report takes no longer than this, or its node is gone.
+const REPORT_TIME: Millis = Millis::SECOND.times(10);
 
 /// The node whose certificate this is.
 fn caller_node(pool: &Pool, caller: CertificateHash) -> Result<NodeName, Refusal> {
@@ -43,38 +49,44 @@ pub(crate) fn holders_of<'a>(
         .filter_map(|(_, id)| pool.holders.get(id).map(|holder| (*id, &**holder)))
 }
 
-/// Which of a node's holders a process speaks for.
-enum Lineage {
-    /// The holder; later openings than this number are accepted.
-    Of(HolderId, u64),
-    /// A process that was superseded speaks again: two machines use one identity.
-    Clone,
+/// Nodes that are bringing their books in line right now. One that began long ago and did not finish
+/// is not waited for.
+fn reporting(pool: &Pool, at: Millis) -> usize {
+    let sessions = pool.holders.values().filter_map(|holder| holder.session.as_ref());
+    sessions
+        .filter(|session| matches!(session.phase, Phase::Reporting { .. }))
+        .filter(|session| at.since(session.opened_at) < REPORT_TIME)
+        .count()
 }
 
-fn lineage(pool: &Pool, node: &NodeName, request: &OpenRequest) -> Result<Lineage, Refusal> {
-    let by = |wanted: Option<crate::Nonce>| {
-        wanted.and_then(|nonce| holders_of(pool, node).find(|(_, holder)| holder.nonce == Some(nonce)))
-    };
-    if let Some((id, holder)) = by(Some(request.nonce)).or_else(|| by(request.predecessor)) {
-        return Ok(Lineage::Of(id, holder.open_number));
+/// Which of a node's holders a process speaks for, and whether it was superseded there.
+///
+/// A process is known by its nonce, or by the nonce of the process before it on the same journal. One
+/// that is not known at all, as after a lost journal, takes over the node's own holder.
+fn lineage(pool: &Pool, node: &NodeName, request: &OpenRequest) -> Result<(HolderId, Kin), Refusal> {
+    let speaks = |nonce| holders_of(pool, node).find(|(_, holder)| holder.nonce == Some(nonce));
+    let spoke = |nonce| holders_of(pool, node).find(|(_, holder)| holder.superseded.contains(&nonce));
+    let (mine, before) = (request.nonce, request.predecessor);
+    if let Some((id, _)) = speaks(mine).or_else(|| before.and_then(speaks)) {
+        return Ok((id, Kin::Same));
     }
-    let superseded = |nonce: crate::Nonce| {
-        holders_of(pool, node).find_map(|(id, holder)| {
-            let entry = holder.superseded.iter().find(|entry| entry.nonce == nonce)?;
-            Some((id, *entry))
-        })
-    };
-    if let Some((_, entry)) = superseded(request.nonce) {
-        if request.open_number <= entry.open_number {
-            // A late message of a process that is gone proves nothing.
-            return Err(Refusal::OpenNumberOld { given: request.open_number, last: entry.open_number });
-        }
-        return Ok(Lineage::Clone);
+    if let Some((id, _)) = spoke(mine) {
+        return Ok((id, Kin::Clone));
     }
-    let restored = request.predecessor.and_then(superseded).map(|(id, _)| id);
-    let own = pool.holder_of(node).ok_or(Refusal::Revoked)?;
-    // A journal that was lost or restored numbers its openings anew.
-    Ok(Lineage::Of(restored.unwrap_or(own), 0))
+    let known = before.and_then(spoke).map(|(id, _)| id);
+    let holder = known.or_else(|| pool.holder_of(node)).ok_or(Refusal::Revoked)?;
+    Ok((holder, Kin::Unknown))
+}
+
+/// How a process relates to the one that spoke last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kin {
+    /// It is that process, or the next one on the same journal.
+    Same,
+    /// It was superseded and speaks again.
+    Clone,
+    /// Its journal is new here, or was restored.
+    Unknown,
 }
 
 /// Opens a session and fences the holder's earlier one at once.
@@ -85,19 +97,28 @@ pub(crate) fn open(
     request: &OpenRequest,
 ) -> Result<Opened, Refusal> {
     let node = caller_node(tx.state(), caller)?;
-    let holder = match lineage(tx.state(), &node, request)? {
-        Lineage::Of(_, last) if request.open_number <= last => {
-            return Err(Refusal::OpenNumberOld { given: request.open_number, last });
-        }
-        Lineage::Of(holder, _) => holder,
-        Lineage::Clone => {
-            let instance = holders_of(tx.state(), &node).map(|(_, h)| h.instance).max().unwrap_or(0) + 1;
-            tx.emit(Event::CloneFound { node: node.clone(), instance });
-            tx.state().holder_ids.get(&(node.clone(), instance)).copied().ok_or(Refusal::Revoked)?
-        }
+    let (known, kin) = lineage(tx.state(), &node, request)?;
+    // Numbers rise over the life of a journal, so one that is not higher comes late, or from a journal
+    // that was lost or restored: such a node raises its number until it is heard.
+    let last = tx.state().holders.get(&known).map_or(0, |holder| holder.open_number);
+    if request.open_number <= last {
+        return Err(Refusal::OpenNumberOld { given: request.open_number, last });
+    }
+    let holder = if kin == Kin::Clone {
+        // Another process took over and yet this one lives: two machines use one identity.
+        let instance = holders_of(tx.state(), &node).map(|(_, h)| h.instance).max().unwrap_or(0) + 1;
+        tx.emit(Event::CloneFound { node: node.clone(), instance });
+        tx.state().holder_ids.get(&(node.clone(), instance)).copied().ok_or(Refusal::Revoked)?
+    } else {
+        known
     };
     let held = tx.state().holders.get(&holder).map(|holder| holder.set).unwrap_or_default();
     let active = held == request.legs;
+    let reporting = reporting(tx.state(), at);
+    if !active && reporting >= MAX_REPORTS {
+        // Before fencing: a node that must wait keeps the session it has.
+        return Err(Refusal::Busy { reporting, limit: MAX_REPORTS });
+    }
     let number = tx.state().counters.session + 1;
     tx.emit(Event::SessionOpened {
         holder,
@@ -105,6 +126,7 @@ pub(crate) fn open(
         nonce: request.nonce,
         open_number: request.open_number,
         active,
+        new_journal: kin == Kin::Unknown,
         at,
     });
     let live = tx.volatile_mut();
@@ -118,39 +140,55 @@ pub(crate) fn open(
     })
 }
 
+/// What a chunk of a report is to the books.
+enum Place {
+    /// It is due; the chunks before it held so much.
+    Due(LegSet),
+    /// It is in the books already: its answer was lost, or it comes late. Taking it again would bring
+    /// back what has been released since.
+    Taken,
+}
+
+fn place(session: &Session, report: u32, chunk: u32) -> Result<Place, Refusal> {
+    if report > session.report && chunk == 0 {
+        return Ok(Place::Due(LegSet::default()));
+    }
+    match &session.phase {
+        _ if report != session.report => Err(Refusal::ChunkOrder { report, chunk }),
+        Phase::Active => Ok(Place::Taken),
+        Phase::Reporting { next, .. } if chunk < *next => Ok(Place::Taken),
+        Phase::Reporting { next, taken } if chunk == *next && chunk > 0 => Ok(Place::Due(*taken)),
+        Phase::Reporting { .. } => Err(Refusal::ChunkOrder { report, chunk }),
+    }
+}
+
 /// Takes a chunk of a report. Legs are adopted as they come; nothing is released before the last
 /// chunk, which proves by count and digest that none was lost.
 pub(crate) fn report(
     tx: &mut PoolTx<'_>,
     at: Millis,
     id: HolderId,
-    chunk: u32,
+    (report, chunk): (u32, u32),
     legs: Vec<RunningLeg>,
     total: Option<LegSet>,
 ) -> Result<Reported, Refusal> {
-    let phase = tx.state().holders.get(&id).and_then(|holder| holder.session.as_ref()).map(|s| &s.phase);
-    let (due, before) = match phase {
-        Some(Phase::Reporting { next, taken }) => (*next, *taken),
-        Some(Phase::Active) => (0, LegSet::default()),
-        None => return Err(Refusal::SessionStale { given: 0 }),
-    };
+    let session = tx.state().holders.get(&id).and_then(|holder| holder.session.as_ref());
+    let session = session.ok_or(Refusal::SessionStale { given: 0 })?;
+    let place = place(session, report, chunk)?;
+    let open = session.phase == Phase::Active;
     let (revoked, names): (Vec<_>, Vec<_>) = legs
         .iter()
         .map(|running| running.leg.leg.clone())
         .partition(|leg| is_tombstoned(tx.state(), id, leg));
-    if chunk + 1 == due && chunk > 0 {
-        // The answer was lost: the chunk is in the books already.
-        return Ok(Reported { chunk, complete: false, revoked });
-    }
-    if chunk != due && chunk != 0 {
-        return Err(Refusal::ChunkOrder { given: chunk, due });
-    }
-    let mut taken = if chunk == 0 { LegSet::default() } else { before };
+    let Place::Due(mut taken) = place else {
+        return Ok(Reported { chunk, complete: open, revoked });
+    };
     for running in &legs {
-        taken.add(&running.leg.leg, &running.info.call, &rate_leg(&running.info, &running.leg));
+        // As the node counts them: this only proves that nothing was lost on the way.
+        taken.add(&running.leg.leg, &running.info.call, &running.charge);
     }
     settle::adopt(tx, at, id, legs);
-    tx.emit(Event::ReportTaken { holder: id, chunk, legs: names, taken, complete: false });
+    tx.emit(Event::ReportTaken { holder: id, report, chunk, legs: names, taken, complete: false });
     let Some(total) = total else { return Ok(Reported { chunk, complete: false, revoked }) };
     if taken != total {
         tx.emit(Event::ReportRestarted { holder: id });
@@ -165,7 +203,7 @@ pub(crate) fn report(
     for key in gone {
         tx.emit(Event::LeaseEnded { key, how: EndedHow::NotReported, at });
     }
-    tx.emit(Event::ReportTaken { holder: id, chunk, legs: Vec::new(), taken, complete: true });
+    tx.emit(Event::ReportTaken { holder: id, report, chunk, legs: Vec::new(), taken, complete: true });
     Ok(Reported { chunk, complete: true, revoked })
 }
 
@@ -179,7 +217,18 @@ fn tombstones_of(pool: &Pool, holder: HolderId) -> impl Iterator<Item = (&LeaseK
 }
 
 /// Keeps the session, records what the node did alone, and tells what an administrator wants.
-pub(crate) fn heartbeat(tx: &mut PoolTx<'_>, at: Millis, id: HolderId, beat: Heartbeat) -> Beat {
+pub(crate) fn heartbeat(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    id: HolderId,
+    beat: Heartbeat,
+) -> Result<Beat, Refusal> {
+    let session = tx.state().holders.get(&id).and_then(|holder| holder.session.as_ref());
+    let known = session.map_or(0, |session| session.sequence);
+    if beat.sequence > known {
+        // The node has an answer this store does not hold: records were lost. Begin anew.
+        return Err(Refusal::SequenceUnknown { given: beat.sequence, last: known });
+    }
     tx.volatile_mut().optimistic.insert(id, beat.optimistic);
     for leg in beat.told {
         let key = LeaseKey { holder: id, leg };
@@ -187,7 +236,7 @@ pub(crate) fn heartbeat(tx: &mut PoolTx<'_>, at: Millis, id: HolderId, beat: Hea
             tx.emit(Event::RevocationTold { key });
         }
     }
-    record_past(tx, id, beat.past);
+    record_past(tx, at, id, beat.past);
     let (phase, sequence, set, past_recorded) = match tx.state().holders.get(&id) {
         Some(holder) => {
             let session = holder.session.as_ref();
@@ -196,14 +245,29 @@ pub(crate) fn heartbeat(tx: &mut PoolTx<'_>, at: Millis, id: HolderId, beat: Hea
         }
         None => (None, 0, LegSet::default(), 0),
     };
-    let report_required = match phase {
-        Some(Phase::Active) if sequence == beat.sequence && set != beat.legs => drift_is_due(tx, id),
-        Some(Phase::Active) | None => false,
-        Some(Phase::Reporting { .. }) => true,
+    let drift = match phase {
+        Some(Phase::Active) if sequence == beat.sequence && set != beat.legs => {
+            // A lease taken back by force is missing here before its node has heard of it.
+            with_untold(tx.state(), id, set) != beat.legs && drift_is_due(tx, id)
+        }
+        _ => false,
     };
+    if drift {
+        // The session takes no more changes until the report is complete.
+        tx.emit(Event::ReportRestarted { holder: id });
+    }
+    let report_required = drift || matches!(phase, Some(Phase::Reporting { .. }));
     let revoked =
         tombstones_of(tx.state(), id).filter(|(_, t)| !t.told).map(|(key, _)| key.leg.clone()).collect();
-    Beat { pools: tx.state().pool_states(at), revoked, report_required, past_recorded }
+    Ok(Beat { pools: tx.state().pool_states(at), revoked, report_required, drift, past_recorded })
+}
+
+/// The holder's leases and those taken back by force whose node may not have heard of it.
+fn with_untold(pool: &Pool, holder: HolderId, mut set: LegSet) -> LegSet {
+    for (key, tombstone) in tombstones_of(pool, holder).filter(|(_, tombstone)| !tombstone.told) {
+        set.add(&key.leg, &tombstone.call, &tombstone.charge);
+    }
+    set
 }
 
 fn drift_is_due(tx: &mut PoolTx<'_>, id: HolderId) -> bool {
@@ -215,7 +279,7 @@ fn drift_is_due(tx: &mut PoolTx<'_>, id: HolderId) -> bool {
     due
 }
 
-fn record_past(tx: &mut PoolTx<'_>, id: HolderId, past: Vec<Past>) {
+fn record_past(tx: &mut PoolTx<'_>, now: Millis, id: HolderId, past: Vec<Past>) {
     let recorded = tx.state().holders.get(&id).map_or(0, |holder| holder.past_recorded);
     let mut last = recorded;
     for Past { number, at, what } in past {
@@ -223,7 +287,10 @@ fn record_past(tx: &mut PoolTx<'_>, id: HolderId, past: Vec<Past>) {
             continue;
         }
         last = number;
+        // A node's clock may run ahead; the books do not follow it into the future.
+        let at = at.min(now);
         match what {
+            PastEvent::Unreadable => {}
             PastEvent::Denied { call, reason } => {
                 tx.emit(Event::Denied(Shared::new(denied_by_node(id, at, call, reason))));
             }

@@ -51,7 +51,7 @@ fn update_leg(
         tx.emit(Event::Denied(Shared::new(denial)));
         return Verdict::Denied(reason);
     }
-    if media != lease.leg.media {
+    if media != lease.leg.media || charge != lease.charge {
         tx.emit(Event::LeaseChanged { key: key.clone(), media, charge, at });
     }
     match tx.state().leases.get(key) {
@@ -69,7 +69,6 @@ pub(crate) fn release(tx: &mut PoolTx<'_>, at: Millis, holder: HolderId, legs: &
         }
         if tx.state().tombstones.contains_key(&key) {
             tx.emit(Event::RevocationDone { key: key.clone() });
-            tx.volatile_mut().told.remove(&key);
         }
     }
     Mutation::Released
@@ -101,19 +100,22 @@ pub(crate) fn adopt(
 fn adopt_leg(tx: &mut PoolTx<'_>, at: Millis, key: &LeaseKey, running: RunningLeg) {
     let charge = rate_leg(&running.info, &running.leg);
     match tx.state().leases.get(key).cloned() {
-        Some(lease) if lease.info.call == running.info.call && lease.charge.feature == charge.feature => {
-            if lease.origin == Origin::Reserved {
-                tx.emit(Event::LeaseClaimed { key: key.clone() });
-                tx.volatile_mut().unclaimed.remove(key);
-            }
-            if lease.leg.media != running.leg.media {
+        Some(lease)
+            if *lease.info == running.info
+                && lease.leg.protocol == running.leg.protocol
+                && lease.origin != Origin::Reserved =>
+        {
+            if lease.leg.media != running.leg.media || lease.charge != charge {
                 let media = running.leg.media;
                 tx.emit(Event::LeaseChanged { key: key.clone(), media, charge, at });
             }
             return;
         }
-        // The node knows what its leg is doing now: the lease of what it did before ends.
-        Some(_) => tx.emit(Event::LeaseEnded { key: key.clone(), how: EndedHow::Replaced, at }),
+        // The node knows what its leg is doing now: the lease of what it did before, or the one that was
+        // reserved for it, ends.
+        Some(_) => {
+            tx.emit(Event::LeaseEnded { key: key.clone(), how: EndedHow::Replaced, at });
+        }
         None => {}
     }
     let pool = tx.state().instant(&charge.feature, at);

@@ -244,20 +244,12 @@ pub struct Session {
     /// Number of the last mutation.
     #[n(3)]
     pub sequence: u64,
+    /// Number of the last report begun in it.
+    #[n(5)]
+    pub report: u32,
     /// Its answer, for a retry.
     #[n(4)]
     pub last: Option<Shared<crate::Mutation>>,
-}
-
-/// A process that was superseded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct Superseded {
-    /// The process.
-    #[n(0)]
-    pub nonce: Nonce,
-    /// The last number it opened a session with.
-    #[n(1)]
-    pub open_number: u64,
 }
 
 /// A holder of leases.
@@ -277,7 +269,7 @@ pub struct Holder {
     pub open_number: u64,
     /// Processes before.
     #[n(4)]
-    pub superseded: Vec<Superseded>,
+    pub superseded: Vec<Nonce>,
     /// Its session.
     #[n(5)]
     pub session: Option<Session>,
@@ -368,6 +360,12 @@ pub struct Tombstone {
     /// The media server was told.
     #[n(1)]
     pub told: bool,
+    /// The leg's call.
+    #[n(2)]
+    pub call: CallId,
+    /// What it held.
+    #[n(3)]
+    pub charge: Charge,
 }
 
 /// The durable state.
@@ -467,7 +465,7 @@ pub struct Liveness {
     pub optimistic: BTreeMap<HolderId, u32>,
     /// When each reserved lease is freed.
     pub unclaimed: BTreeMap<LeaseKey, Millis>,
-    /// When each told tombstone becomes an alarm.
+    /// When each leg released by force becomes an alarm.
     pub told: BTreeMap<LeaseKey, Millis>,
     /// When a holder last was asked to report because of drift.
     pub drift: BTreeMap<HolderId, Millis>,

@@ -112,6 +112,7 @@ struct Peer {
     opened: u64,
     session: u64,
     sequence: u64,
+    report: u32,
 }
 
 struct Fixture {
@@ -173,8 +174,15 @@ impl Fixture {
             Reply::NodeAdded(Ok(())) => {}
             other => panic!("{other:?}"),
         }
-        let mut peer =
-            Peer { caller, name: node, nonce: Nonce([number; 16]), opened: 0, session: 0, sequence: 0 };
+        let mut peer = Peer {
+            caller,
+            name: node,
+            nonce: Nonce([number; 16]),
+            opened: 0,
+            session: 0,
+            sequence: 0,
+            report: 1,
+        };
         let opened = self.open(&mut peer, None, LegSet::default()).expect("opens");
         assert!(!opened.report_required);
         peer
@@ -189,6 +197,7 @@ impl Fixture {
         };
         peer.session = opened.session;
         peer.sequence = 0;
+        peer.report = 1;
         Ok(opened)
     }
 
@@ -249,7 +258,7 @@ impl Fixture {
         legs: Vec<RunningLeg>,
         total: Option<LegSet>,
     ) -> Result<Reported, Refusal> {
-        match self.speak(peer, Request::Report { chunk, legs, total }) {
+        match self.speak(peer, Request::Report { report: peer.report, chunk, legs, total }) {
             Reply::Reported(result) => result,
             other => panic!("{other:?}"),
         }

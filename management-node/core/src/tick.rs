@@ -4,14 +4,12 @@ use headroom_core::{Millis, Now};
 
 use crate::event::Event;
 use crate::machine::PoolTx;
-use crate::state::{EndedHow, HolderId};
+use crate::state::{EndedHow, HolderId, Origin};
 
 /// The pool's own clock moves at most this far in one tick, so that a stalled process does not
 /// take the nodes' silence for theirs.
 const MOST_PER_TICK: Millis = Millis::SECOND.times(2);
-/// A leg released by force is forgotten after this time, whatever became of it.
-const TOMBSTONE_LIFE: Millis = Millis::DAY;
-/// A leg still running so long after its media server was told is an alarm.
+/// A leg still running so long after its release by force is an alarm.
 pub(crate) const REVOKED_ALARM: Millis = Millis::SECOND.times(30);
 
 pub(crate) fn tick(tx: &mut PoolTx<'_>, now: Now) {
@@ -21,7 +19,7 @@ pub(crate) fn tick(tx: &mut PoolTx<'_>, now: Now) {
     live.clock = live.clock.plus(passed);
     lapse_sessions(tx, now.wall);
     free_unclaimed(tx, now.wall);
-    watch_tombstones(tx, now.wall);
+    watch_tombstones(tx);
 }
 
 /// Holders whose session was silent for the TTL. One that was not heard since the service started
@@ -36,7 +34,9 @@ fn silent(tx: &mut PoolTx<'_>) -> Vec<HolderId> {
 
 fn lapse_sessions(tx: &mut PoolTx<'_>, at: Millis) {
     for holder in silent(tx) {
-        let keys: Vec<_> = tx.state().leases_of_holder(holder).map(|(key, _)| key.clone()).collect();
+        // What another node reserved for this one has a time of its own.
+        let own = tx.state().leases_of_holder(holder).filter(|(_, lease)| lease.origin != Origin::Reserved);
+        let keys: Vec<_> = own.map(|(key, _)| key.clone()).collect();
         let leases = keys.len() as u64;
         for key in keys {
             tx.emit(Event::LeaseEnded { key, how: EndedHow::Lapsed, at });
@@ -47,7 +47,9 @@ fn lapse_sessions(tx: &mut PoolTx<'_>, at: Millis) {
 }
 
 fn free_unclaimed(tx: &mut PoolTx<'_>, at: Millis) {
-    let keys: Vec<_> = tx.state().reserved.iter().cloned().collect();
+    let reserved = tx.state().reserved.clone();
+    tx.volatile_mut().unclaimed.retain(|key, _| reserved.contains(key));
+    let keys: Vec<_> = reserved.into_iter().collect();
     for key in keys {
         let live = tx.volatile_mut();
         let fresh = live.clock.plus(live.settings.claim_within);
@@ -59,16 +61,13 @@ fn free_unclaimed(tx: &mut PoolTx<'_>, at: Millis) {
     }
 }
 
-fn watch_tombstones(tx: &mut PoolTx<'_>, at: Millis) {
-    let all: Vec<_> = tx.state().tombstones.iter().map(|(key, t)| (key.clone(), t.clone())).collect();
-    for (key, tombstone) in all {
-        if at.since(tombstone.at) >= TOMBSTONE_LIFE {
-            tx.volatile_mut().told.remove(&key);
-            tx.emit(Event::RevocationDone { key });
-        } else if tombstone.told {
-            let live = tx.volatile_mut();
-            let due = live.clock.plus(REVOKED_ALARM);
-            live.told.entry(key).or_insert(due);
-        }
+/// A leg whose release by force is not done after a while is an alarm, told or not.
+fn watch_tombstones(tx: &mut PoolTx<'_>) {
+    let buried: Vec<_> = tx.state().tombstones.keys().cloned().collect();
+    let live = tx.volatile_mut();
+    live.told.retain(|key, _| buried.binary_search(key).is_ok());
+    let due = live.clock.plus(REVOKED_ALARM);
+    for key in buried {
+        live.told.entry(key).or_insert(due);
     }
 }

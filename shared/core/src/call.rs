@@ -221,9 +221,9 @@ pub enum ShapeError {
         /// The leg.
         leg: LegId,
     },
-    /// A leg that replaces itself.
-    #[error("legs[{index}].replaces: a leg cannot replace itself")]
-    ReplacesItself {
+    /// A leg that replaces one of the same request.
+    #[error("legs[{index}].replaces: names a leg that is asked for in the same request")]
+    ReplacesAsked {
         /// Index of the leg.
         index: usize,
     },
@@ -250,7 +250,7 @@ impl ShapeError {
         match self {
             Self::NoLegs | Self::TooManyLegs { .. } | Self::GatewayLegs { .. } => "legs".into(),
             Self::DuplicateLeg { index, .. } => format!("legs[{index}].leg"),
-            Self::ReplacesItself { index } => format!("legs[{index}].replaces"),
+            Self::ReplacesAsked { index } => format!("legs[{index}].replaces"),
             Self::InteropWithoutGateway { .. } => "interop".into(),
         }
     }
@@ -274,9 +274,10 @@ impl Call {
             if !seen.insert(&leg.leg) {
                 return Err(ShapeError::DuplicateLeg { index, leg: leg.leg.clone() });
             }
-            if leg.replaces.as_ref() == Some(&leg.leg) {
-                return Err(ShapeError::ReplacesItself { index });
-            }
+        }
+        let asked = |leg: &Leg| leg.replaces.as_ref().is_some_and(|replaced| seen.contains(replaced));
+        if let Some(index) = self.legs.iter().position(asked) {
+            return Err(ShapeError::ReplacesAsked { index });
         }
         match (self.info.service, self.info.interop) {
             (Service::Gateway, _) if count > 2 => Err(ShapeError::GatewayLegs { count }),

@@ -146,7 +146,10 @@ fn the_field_at_fault_is_named_with_its_path_and_limit() {
             |c| c.legs[0].media = Some(pb::Media { presentation: -1, ..pb::Media::default() }),
             "calls[1].legs[0].media.presentation: -1 is unknown: one of none, slides, standard, full_motion",
         ),
-        (|c| c.legs[0].replaces = "a".into(), "calls[1].legs[0].replaces: a leg cannot replace itself"),
+        (
+            |c| c.legs[0].replaces = "a".into(),
+            "calls[1].legs[0].replaces: names a leg that is asked for in the same request",
+        ),
         (
             |c| c.legs[0].owner = "a b".into(),
             "calls[1].legs[0].owner: has the character ' ' at byte 1, which is not allowed",

@@ -76,7 +76,8 @@ fn a_report_adopts_above_the_limit_and_releases_only_when_it_is_complete() {
     assert_eq!(f.in_use(), 15, "nothing is released yet");
     f.restart();
     assert!(!f.report(&a, 0, legs[..5].to_vec(), None).expect("a repeat is taken").complete);
-    assert_eq!(f.report(&a, 2, Vec::new(), None), Err(Refusal::ChunkOrder { given: 2, due: 1 }));
+    assert_eq!(f.report(&a, 2, Vec::new(), None), Err(Refusal::ChunkOrder { report: 1, chunk: 2 }));
+    assert!(f.report(&a, u32::MAX, Vec::new(), None).is_err());
     assert!(f.report(&a, 1, legs[5..].to_vec(), Some(total)).expect("taken").complete);
     assert_eq!((f.in_use(), f.held(&a)), (12, total));
     assert!(f.beat(&a, total, Vec::new()).is_ok_and(|beat| !beat.report_required));
@@ -96,6 +97,8 @@ fn a_report_that_lost_a_leg_begins_again_and_releases_nothing() {
         Err(Refusal::ReportMismatch { stated: 4, taken: 3 })
     );
     assert_eq!(f.in_use(), 4, "the old lease is still held");
+    assert!(f.report(&a, 0, legs[..1].to_vec(), None).is_err(), "a late chunk of the broken report");
+    a.report = 2;
     assert!(f.report(&a, 0, legs, Some(total)).expect("taken").complete);
     assert_eq!(f.in_use(), 4);
 }
@@ -107,10 +110,18 @@ fn drift_at_the_same_number_is_found_and_mended_within_the_session() {
     assert!(f.grants(&mut a, one("1")));
     let wrong = LegSet::default();
     assert!(f.beat(&a, wrong, Vec::new()).expect("in session").report_required);
-    assert!(!f.beat(&a, wrong, Vec::new()).expect("in session").report_required, "at most once in 10 s");
+    assert_eq!(f.mutate(&mut a, Change::Release(Vec::new())), Err(Refusal::ReportRequired { due: 0 }));
     assert!(f.report(&a, 0, Vec::new(), Some(wrong)).expect("taken").complete);
     assert_eq!(f.in_use(), 0);
     assert!(f.grants(&mut a, one("2")), "the session goes on");
+    let (again, other) = (running(&one("1")), set(&running(&one("1"))));
+    assert!(f.report(&a, 0, again.clone(), Some(other)).expect("answered").complete);
+    assert_eq!(f.in_use(), 1, "a late repeat of a report brings nothing back");
+    assert!(!f.beat(&a, wrong, Vec::new()).expect("in session").report_required, "at most once in 10 s");
+    f.pass(11);
+    assert!(f.beat(&a, wrong, Vec::new()).expect("in session").report_required);
+    assert!(f.report(&a, 0, again, Some(other)).is_err(), "nor while the next one is due");
+    assert_eq!(f.in_use(), 1);
 }
 
 #[test]

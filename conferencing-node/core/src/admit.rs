@@ -1,0 +1,305 @@
+//! Decisions: who waits for the pool, and what the node decides by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headroom_core::rating::{rate, rate_leg};
+use headroom_core::{Call, Charge, DenialReason, Feature, Leg, LegId, Media, Millis, Now, Tx, Units};
+
+use crate::command::{AskId, Conflict, Decision, Granted, GrantedLeg, LegVerdict, Reply};
+use crate::event::{Event, NewLeg, Why};
+use crate::machine::{Node, reading};
+use crate::state::State;
+use crate::uplink::{Phase, PoolLease};
+use crate::volatile::{Ask, Question, Volatile};
+
+/// How long the pool's word that a feature is full holds back a decision made here.
+const FULL_FOR: Millis = Millis(15_000);
+
+/// Whether another node runs the leg.
+pub(crate) fn is_foreign(state: &State, leg: &Leg) -> bool {
+    leg.owner.as_ref().is_some_and(|owner| state.counters.node.as_ref() != Some(owner))
+}
+
+pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> Reply {
+    if let Err(error) = call.check() {
+        let decision = Decision::Refused { field: error.field(), text: error.to_string() };
+        return Reply::Decided(decision);
+    }
+    let asked = |old: &LegId| call.legs.iter().any(|leg| leg.leg == *old);
+    if let Some(index) = call.legs.iter().position(|leg| leg.replaces.as_ref().is_some_and(asked)) {
+        let text = "names a leg that is asked for in the same request".to_owned();
+        return Reply::Decided(Decision::Refused { field: format!("legs[{index}].replaces"), text });
+    }
+    tx.volatile_mut().sources.insert(call.info.source.clone(), now.boot);
+    if let Some(conflict) = conflict(tx, now, &call) {
+        return Reply::Decided(Decision::Conflict(conflict));
+    }
+    let state = tx.state();
+    if all_run(state, &call) {
+        return Reply::Decided(Decision::Granted(repeat(tx, &call)));
+    }
+    if state.counters.draining {
+        return Reply::Decided(deny(tx, now, call, DenialReason::Draining));
+    }
+    if decides_alone(tx.volatile()) {
+        return Reply::Decided(decide_call(tx, now, &call));
+    }
+    let until = now.boot.plus(tx.volatile().options.budget);
+    let volatile = tx.volatile_mut();
+    for leg in &call.legs {
+        volatile.asked.entry(leg.leg.clone()).or_default().insert(ask);
+    }
+    let what = Question::Call { call, ended: BTreeSet::new() };
+    volatile.asks.insert(ask, Ask { what, in_flight: false, until });
+    Reply::Waiting { ask, until }
+}
+
+fn conflict(tx: &Tx<'_, Node>, now: Now, call: &Call) -> Option<Conflict> {
+    let state = tx.state();
+    call.legs.iter().enumerate().filter(|(_, leg)| !is_foreign(state, leg)).find_map(|(index, leg)| {
+        let leg = leg.leg.clone();
+        if let Some(record) = state.legs.get(&leg) {
+            let other = record.call() != &call.info.call;
+            return other.then(|| Conflict::OtherCall { index, leg, call: record.call().clone() });
+        }
+        if state.is_dead(&leg, now.boot) {
+            return Some(Conflict::Released { index, leg });
+        }
+        tx.volatile().asked.get(&leg)?.iter().find_map(|ask| match &tx.volatile().asks.get(ask)?.what {
+            Question::Call { call: asked, .. } if asked.info.call != call.info.call => {
+                Some(Conflict::OtherCall { index, leg: leg.clone(), call: asked.info.call.clone() })
+            }
+            _ => None,
+        })
+    })
+}
+
+/// Whether every leg of a call runs here.
+pub(crate) fn all_run(state: &State, call: &Call) -> bool {
+    let runs = |leg: &Leg| state.legs.get(&leg.leg).is_some_and(|r| r.call() == &call.info.call);
+    call.legs.iter().all(|leg| !is_foreign(state, leg) && runs(leg))
+}
+
+/// The same grant again: every leg runs already.
+pub(crate) fn repeat(tx: &mut Tx<'_, Node>, call: &Call) -> Granted {
+    confirm(tx, call.legs.iter().map(|leg| &leg.leg));
+    let state = tx.state();
+    let records = call.legs.iter().filter_map(|leg| state.legs.get(&leg.leg));
+    let legs: Vec<_> = records
+        .clone()
+        .map(|r| GrantedLeg {
+            leg: r.id().clone(),
+            charge: r.running.charge.clone(),
+            lease: r.lease,
+            owner: None,
+        })
+        .collect();
+    Granted { legs, optimistic: records.into_iter().any(|r| r.optimistic()) }
+}
+
+/// The media server knows of these legs after a restart: they are no longer in doubt.
+pub(crate) fn confirm<'a>(tx: &mut Tx<'_, Node>, legs: impl Iterator<Item = &'a LegId>) {
+    let state = tx.state();
+    let legs: Vec<_> = legs.filter(|leg| state.unconfirmed.contains(*leg)).cloned().collect();
+    if !legs.is_empty() {
+        tx.emit(Event::Confirmed { legs });
+    }
+}
+
+/// Whether waiting for the pool is pointless now.
+fn decides_alone(volatile: &Volatile) -> bool {
+    volatile.circuit.open
+}
+
+/// Whether the node may decide by itself at all.
+fn standing(tx: &Tx<'_, Node>, now: Now) -> Result<(), DenialReason> {
+    let volatile = tx.volatile();
+    let grace = tx.state().counters.grace.at(&reading(volatile, now));
+    if grace.refused || !grace.had_contact {
+        Err(DenialReason::NotEnrolled)
+    } else if grace.age >= volatile.options.grace {
+        Err(DenialReason::GraceExpired)
+    } else {
+        Ok(())
+    }
+}
+
+fn known_full(volatile: &Volatile, now: Now, feature: &Feature) -> bool {
+    volatile.full.get(feature).is_some_and(|(full, at)| *full && now.boot.since(*at) <= FULL_FOR)
+}
+
+/// Units that a call adds, by feature: replaced legs move theirs, and a feature that counts per call
+/// counts once.
+fn added(state: &State, call: &Call) -> BTreeMap<Feature, Units> {
+    let (mut needs, mut moved) = (BTreeMap::<Feature, Units>::new(), BTreeMap::<Feature, Units>::new());
+    for leg in &call.legs {
+        if let Some(old) = leg.replaces.as_ref().and_then(|old| state.legs.get(old)) {
+            let units = moved.entry(old.running.charge.feature.clone()).or_default();
+            *units = units.plus(old.running.charge.units);
+        }
+        if state.legs.contains_key(&leg.leg) {
+            continue;
+        }
+        let Charge { feature, units } = rate_leg(&call.info, leg);
+        let runs = state.calls.contains_key(&call.info.call);
+        if feature.per_call() && (runs || needs.contains_key(&feature)) {
+            continue;
+        }
+        let sum = needs.entry(feature).or_default();
+        *sum = sum.plus(units);
+    }
+    for (feature, units) in &mut needs {
+        *units = units.above(moved.get(feature).copied().unwrap_or_default());
+    }
+    needs
+}
+
+/// The node's own decision about a call.
+pub(crate) fn decide_call(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Decision {
+    let own_run = call.legs.iter().all(|l| is_foreign(tx.state(), l) || tx.state().legs.contains_key(&l.leg));
+    if own_run && call.legs.iter().any(|leg| tx.state().legs.contains_key(&leg.leg)) {
+        return Decision::Granted(grant(tx, now, call, None));
+    }
+    let reason = standing(tx, now).err().or_else(|| {
+        let full =
+            |(feature, units): (Feature, Units)| !units.is_zero() && known_full(tx.volatile(), now, &feature);
+        added(tx.state(), call).into_iter().any(full).then_some(DenialReason::InsufficientLicenses)
+    });
+    match reason {
+        Some(reason) => deny(tx, now, call.clone(), reason),
+        None => Decision::Granted(grant(tx, now, call, None)),
+    }
+}
+
+fn deny(tx: &mut Tx<'_, Node>, now: Now, call: Call, reason: DenialReason) -> Decision {
+    tx.emit(Event::Denied { call, reason, at: now.wall });
+    Decision::Denied(reason)
+}
+
+/// Lets a call's legs run. `leases` is what the pool granted, none for the node's own decision.
+pub(crate) fn grant(
+    tx: &mut Tx<'_, Node>,
+    now: Now,
+    call: &Call,
+    leases: Option<&BTreeMap<LegId, PoolLease>>,
+) -> Granted {
+    let mut legs = Vec::new();
+    let mut answer = Vec::new();
+    for leg in &call.legs {
+        let lease = leases.and_then(|leases| leases.get(&leg.leg));
+        let charge = lease.map_or_else(|| rate_leg(&call.info, leg), |lease| lease.charge.clone());
+        let foreign = is_foreign(tx.state(), leg);
+        let running = tx.state().legs.get(&leg.leg).filter(|_| !foreign);
+        let (charge, lease) = match running {
+            Some(record) => (record.running.charge.clone(), record.lease),
+            None => (charge, lease.map(|lease| lease.lease)),
+        };
+        answer.push(GrantedLeg {
+            leg: leg.leg.clone(),
+            charge: charge.clone(),
+            lease,
+            owner: leg.owner.clone().filter(|_| foreign),
+        });
+        if !foreign && running.is_none() {
+            // What the pool holds can be rated differently, for example when a leg was asked for twice
+            // with other media: then it is brought in line like every other difference.
+            let held = leases.map(|_| charge);
+            legs.push(NewLeg { leg: leg.clone(), charge: rate_leg(&call.info, leg), held, lease });
+        }
+    }
+    for old in call.legs.iter().filter_map(|leg| leg.replaces.as_ref()) {
+        if tx.state().legs.contains_key(old) {
+            end(tx, now, vec![old.clone()], Why::Replaced);
+        }
+    }
+    for leg in &legs {
+        tx.volatile_mut().granted_at.insert(leg.leg.leg.clone(), now.boot);
+    }
+    if !legs.is_empty() {
+        tx.emit(Event::Granted { info: call.info.clone(), legs, at: now.wall });
+    }
+    Granted { legs: answer, optimistic: leases.is_none() }
+}
+
+/// Ends legs; those that do not run only become dead for a while.
+pub(crate) fn end(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>, why: Why) {
+    for leg in &legs {
+        tx.volatile_mut().granted_at.remove(leg);
+        tx.volatile_mut().told.remove(leg);
+    }
+    let (busy, unheard): (Vec<_>, Vec<_>) = legs.into_iter().partition(|leg| tx.volatile().busy(leg));
+    for (legs, unheard) in [(busy, false), (unheard, true)] {
+        if !legs.is_empty() {
+            tx.emit(Event::Ended { legs, why, at: now.wall, boot: now.boot, unheard });
+        }
+    }
+}
+
+pub(crate) fn update_legs(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<(AskId, LegId, Media)>) -> Reply {
+    confirm(tx, legs.iter().map(|(_, leg, _)| leg));
+    Reply::Legs(legs.into_iter().map(|(ask, leg, media)| update_leg(tx, now, ask, leg, media)).collect())
+}
+
+fn update_leg(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, leg: LegId, media: Media) -> LegVerdict {
+    let Some(record) = tx.state().legs.get(&leg).cloned() else { return LegVerdict::Unknown };
+    tx.volatile_mut().sources.insert(record.source().clone(), now.boot);
+    let charge = rate(&record.running.info, record.running.leg.protocol, media);
+    let within = |limit: &Charge| limit.feature == charge.feature && charge.units <= limit.units;
+    // Within what the leg counts, or what the pool still holds for it, there is nothing to ask.
+    let held = record.held.as_ref().filter(|_| !tx.volatile().busy(&leg));
+    let asked = tx.volatile().asked.contains_key(&leg);
+    if !asked && (within(&record.running.charge) || held.is_some_and(within)) {
+        return change(tx, &leg, media, charge, false);
+    }
+    if record.revoked {
+        let units = record.running.charge.units;
+        return LegVerdict::Denied { reason: DenialReason::InsufficientLicenses, units };
+    }
+    if decides_alone(tx.volatile()) {
+        return decide_leg(tx, now, &leg, media);
+    }
+    let until = now.boot.plus(tx.volatile().options.budget);
+    tx.volatile_mut().asked.entry(leg.clone()).or_default().insert(ask);
+    let what = Question::Leg { leg, media };
+    tx.volatile_mut().asks.insert(ask, Ask { what, in_flight: false, until });
+    LegVerdict::Waiting { ask, until }
+}
+
+pub(crate) fn change(
+    tx: &mut Tx<'_, Node>,
+    leg: &LegId,
+    media: Media,
+    charge: Charge,
+    optimistic: bool,
+) -> LegVerdict {
+    let units = charge.units;
+    let same =
+        tx.state().legs.get(leg).is_some_and(|r| r.running.leg.media == media && r.running.charge == charge);
+    if !same {
+        tx.emit(Event::Changed { leg: leg.clone(), media, charge });
+    }
+    LegVerdict::Granted { units, optimistic }
+}
+
+/// The node's own decision about a leg's media.
+pub(crate) fn decide_leg(tx: &mut Tx<'_, Node>, now: Now, leg: &LegId, media: Media) -> LegVerdict {
+    let Some(record) = tx.state().legs.get(leg).cloned() else { return LegVerdict::Unknown };
+    let counted = &record.running.charge;
+    let charge = rate(&record.running.info, record.running.leg.protocol, media);
+    let more = charge.feature != counted.feature || charge.units > counted.units;
+    if more {
+        let reason = standing(tx, now).err().or_else(|| {
+            let full = record.revoked || known_full(tx.volatile(), now, &charge.feature);
+            full.then_some(DenialReason::InsufficientLicenses)
+        });
+        if let Some(reason) = reason {
+            return LegVerdict::Denied { reason, units: counted.units };
+        }
+    }
+    change(tx, leg, media, charge, more)
+}
+
+/// Whether the pool takes mutations now.
+pub(crate) const fn is_active(volatile: &Volatile) -> bool {
+    matches!(volatile.phase, Phase::Active(_))
+}

@@ -1,0 +1,150 @@
+//! What it means when the pool does not carry a request out.
+
+use headroom_core::{DenialReason, Millis, Now, Tx};
+
+use crate::answer::{Outcomes, begin_report, decided};
+use crate::asks;
+use crate::command::{Decision, LegVerdict, Outcome};
+use crate::event::Event;
+use crate::machine::{Node, reading};
+use crate::uplink::{Failure, Load, Phase};
+use crate::volatile::Volatile;
+
+/// Pause between probes: first and highest ceiling.
+const PROBE: (Millis, Millis) = (Millis(500), Millis(15_000));
+/// So long without a decision, and decisions are made here.
+const SILENT: Millis = Millis(5_000);
+/// So many attempts without a decision in a row, and decisions are made here.
+const UNDECIDED: u32 = 3;
+pub(crate) fn take_failure(tx: &mut Tx<'_, Node>, now: Now, failure: Failure, jitter: u32) -> Outcomes {
+    match failure {
+        Failure::Undecided { retry_after } => return undecided(tx, now, retry_after, jitter),
+        Failure::Stale | Failure::ReportRequired => {
+            let volatile = tx.volatile_mut();
+            volatile.stales += 1;
+            let again = volatile.stales > UNDECIDED;
+            if failure == Failure::Stale {
+                drop_session(volatile);
+            } else {
+                report_again(tx);
+            }
+            if again {
+                // Sessions that end before anything is done in them: no reason to hurry.
+                return undecided(tx, now, None, jitter);
+            }
+            decided(tx.volatile_mut());
+        }
+        Failure::OpenNumberOld => {
+            let volatile = tx.volatile_mut();
+            drop_session(volatile);
+            // The journal is older than what the pool has seen: catch up in growing steps.
+            let tries = volatile.circuit.undecided.min(20);
+            volatile.open_step = 1 << tries;
+            return undecided(tx, now, None, jitter);
+        }
+        Failure::Revoked => {
+            drop_session(tx.volatile_mut());
+            let mut grace = tx.state().counters.grace.at(&reading(tx.volatile(), now));
+            if !grace.refused {
+                grace.refused = true;
+                tx.emit(Event::Clock { grace });
+            }
+            tx.volatile_mut().circuit.undecided = UNDECIDED;
+            tx.volatile_mut().circuit.ceiling = PROBE.1;
+            return undecided(tx, now, None, jitter);
+        }
+        Failure::Invalid { field, text } => return invalid(tx, &field, &text),
+    }
+    Vec::new()
+}
+
+/// The session is over; what was under way is settled by the next one.
+pub(crate) fn drop_session(volatile: &mut Volatile) {
+    volatile.phase = Phase::Down;
+    volatile.flight = None;
+    for ask in volatile.asks.values_mut() {
+        ask.in_flight = false;
+    }
+}
+
+fn report_again(tx: &mut Tx<'_, Node>) {
+    let link = match &tx.volatile().phase {
+        Phase::Active(link) | Phase::Reporting { link, .. } => Some(*link),
+        Phase::Down => None,
+    };
+    drop_session(tx.volatile_mut());
+    if let Some(link) = link {
+        begin_report(tx, link);
+    }
+}
+
+fn undecided(tx: &mut Tx<'_, Node>, now: Now, retry_after: Option<Millis>, jitter: u32) -> Outcomes {
+    let circuit = &mut tx.volatile_mut().circuit;
+    circuit.undecided += 1;
+    let silent = circuit.since.is_some_and(|since| now.boot.since(since) >= SILENT);
+    let mut pause = retry_after.unwrap_or_default();
+    if circuit.undecided >= UNDECIDED || silent {
+        circuit.open = true;
+        circuit.ceiling = Millis((circuit.ceiling.0 * 2).clamp(PROBE.0.0, PROBE.1.0));
+        pause = pause.max(Millis(circuit.ceiling.0 * i64::from(jitter) / 1000));
+    }
+    circuit.not_before = now.boot.plus(pause);
+    if !circuit.open {
+        return Vec::new();
+    }
+    let waiting = asks::waiting(tx.volatile());
+    asks::expire(tx, now, waiting)
+}
+
+/// The pool finds fault with a request. Nothing was done. With several items, each is sent alone, so
+/// that the faulty one hits nobody else.
+fn invalid(tx: &mut Tx<'_, Node>, field: &str, text: &str) -> Outcomes {
+    let volatile = tx.volatile_mut();
+    let Some(flight) = volatile.flight.take() else { return Vec::new() };
+    for ask in volatile.asks.values_mut() {
+        ask.in_flight = false;
+    }
+    let many = match &flight.load {
+        Load::Release(items) => items.len() > 1,
+        Load::Adopt(items) => items.len() > 1,
+        Load::Update(items) => items.len() > 1,
+        Load::Allocate(items) => items.len() > 1,
+        Load::Open(_) | Load::Report { .. } | Load::Heartbeat(_) => false,
+    };
+    decided(volatile);
+    volatile.singly = many;
+    if many {
+        return Vec::new();
+    }
+    match flight.load {
+        Load::Release(legs) => volatile.stuck.extend(legs.into_iter().map(|which| which.leg)),
+        Load::Adopt(items) => volatile.stuck.extend(items.into_iter().map(|(which, _, _)| which.leg)),
+        Load::Update(items) => {
+            let Some(item) = items.into_iter().next() else { return Vec::new() };
+            match item.ask.and_then(|ask| Some((ask, asks::take(volatile, ask)?))) {
+                Some((ask, _)) => {
+                    let reason = DenialReason::InsufficientLicenses;
+                    let record = tx.state().legs.get(&item.which.leg);
+                    let units = record.map(|r| r.running.charge.units).unwrap_or_default();
+                    return vec![(ask, Outcome::Leg(LegVerdict::Denied { reason, units }))];
+                }
+                None => {
+                    volatile.stuck.insert(item.which.leg);
+                }
+            }
+        }
+        Load::Allocate(items) => {
+            let taken = items.first().and_then(|i| Some((i.ask, asks::take(volatile, i.ask)?)));
+            if let Some((ask, _)) = taken {
+                let (field, text) = (field.to_owned(), text.to_owned());
+                return vec![(ask, Outcome::Call(Decision::Refused { field, text }))];
+            }
+        }
+        Load::Open(_) | Load::Report { .. } | Load::Heartbeat(_) => {
+            drop_session(volatile);
+            volatile.circuit.open = true;
+            volatile.circuit.not_before = volatile.circuit.since.unwrap_or_default().plus(PROBE.1);
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,202 @@
+//! The node's durable state. Only [`State::apply`] changes it, also when the journal is read back.
+
+use std::sync::Arc;
+
+use headroom_core::call::RunningLeg;
+use headroom_core::{CallId, Charge, LeaseId, LegId, LegSet, Millis, NodeName, Position, SourceId};
+use imbl::{OrdMap, OrdSet};
+use minicbor::{Decode, Encode};
+
+use crate::event::{Event, PastEvent, Which};
+use crate::grace::{BootId, Grace};
+
+/// How long the id of a leg that ended is refused.
+pub const DEAD_FOR: Millis = Millis::MINUTE;
+/// Most past events kept for the pool; older ones are dropped.
+pub const MAX_PAST: usize = 10_000;
+
+/// Random identity of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Nonce(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 16],
+);
+
+/// A leg that runs here.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LegRecord {
+    /// The leg, its call, and what it counts.
+    #[n(0)]
+    pub running: RunningLeg,
+    /// What the pool is believed to hold for it.
+    #[n(1)]
+    pub held: Option<Charge>,
+    /// Its lease, once named.
+    #[n(2)]
+    pub lease: Option<LeaseId>,
+    /// An administrator wants it ended.
+    #[n(3)]
+    pub revoked: bool,
+    /// The media server was told so.
+    #[n(4)]
+    pub told: bool,
+    /// The revision at which it was admitted.
+    #[n(5)]
+    pub revision: u64,
+}
+
+impl LegRecord {
+    /// The leg's id.
+    #[must_use]
+    pub fn id(&self) -> &LegId {
+        &self.running.leg.leg
+    }
+
+    /// The call's id.
+    #[must_use]
+    pub fn call(&self) -> &CallId {
+        &self.running.info.call
+    }
+
+    /// The media server that runs it.
+    #[must_use]
+    pub fn source(&self) -> &SourceId {
+        &self.running.info.source
+    }
+
+    /// The pool has yet to learn what the leg counts.
+    #[must_use]
+    pub fn unsettled(&self) -> bool {
+        !self.revoked && self.held.as_ref() != Some(&self.running.charge)
+    }
+
+    /// The node decided by itself that the leg may count more than the pool holds for it.
+    #[must_use]
+    pub fn optimistic(&self) -> bool {
+        !self.revoked
+            && match &self.held {
+                None => true,
+                Some(held) => {
+                    held.feature != self.running.charge.feature || held.units < self.running.charge.units
+                }
+            }
+    }
+
+    /// Which admission of this id it is.
+    #[must_use]
+    pub fn which(&self) -> Which {
+        Which { leg: self.id().clone(), revision: self.revision }
+    }
+}
+
+/// A leg that ended and that the pool may still hold.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Ending {
+    /// Its call.
+    #[n(0)]
+    pub call: CallId,
+    /// What the pool holds; none for a revoked leg, whose end the pool only wants to hear of.
+    #[n(1)]
+    pub held: Option<Charge>,
+    /// The revision at which it was admitted; 0 when it never ran.
+    #[n(2)]
+    pub revision: u64,
+}
+
+/// What there is one of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Counters {
+    /// The node's name, once known.
+    #[n(0)]
+    pub node: Option<NodeName>,
+    /// This process.
+    #[n(1)]
+    pub nonce: Option<Nonce>,
+    /// The process before it on this journal.
+    #[n(2)]
+    pub predecessor: Option<Nonce>,
+    /// Boot of the machine in which this process began.
+    #[n(3)]
+    pub boot_id: BootId,
+    /// Number of the last session opening; never repeats.
+    #[n(4)]
+    pub open_number: u64,
+    /// Age of the last contact.
+    #[n(5)]
+    pub grace: Grace,
+    /// Highest position of the pool's history that was seen.
+    #[n(6)]
+    pub seen: Position,
+    /// Rises with each admission.
+    #[n(7)]
+    pub revision: u64,
+    /// Number of the last past event.
+    #[n(8)]
+    pub past: u64,
+    /// No new calls are taken.
+    #[n(9)]
+    pub draining: bool,
+}
+
+/// Everything that survives a restart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// What there is one of.
+    pub counters: Counters,
+    /// The legs that run.
+    pub legs: OrdMap<LegId, Arc<LegRecord>>,
+    /// The running legs of each call.
+    pub calls: OrdMap<CallId, OrdSet<LegId>>,
+    /// How many legs each media server runs.
+    pub sources: OrdMap<SourceId, u64>,
+    /// Running legs of which the pool has yet to learn.
+    pub unsettled: OrdSet<LegId>,
+    /// Legs that ended and that the pool may still hold.
+    pub ending: OrdMap<LegId, Arc<Ending>>,
+    /// Granted, and the answer may not have reached the media server.
+    pub undelivered: OrdSet<LegId>,
+    /// Granted before a restart, perhaps never answered, and not named since.
+    pub unconfirmed: OrdSet<LegId>,
+    /// Legs that an administrator wants ended and that still run.
+    pub revoked: OrdSet<LegId>,
+    /// Ids that are refused for a while, with the boot time of their end.
+    pub dead: OrdMap<LegId, Millis>,
+    /// The same, by time.
+    pub dead_order: OrdSet<(Millis, LegId)>,
+    /// What happened while the node decided alone.
+    pub past: OrdMap<u64, Arc<PastEvent>>,
+    /// The legs that run, without revoked ones.
+    pub running_set: LegSet,
+    /// The leases that the pool is believed to hold for this node.
+    pub held_set: LegSet,
+}
+
+impl State {
+    /// Whether a leg's id is still refused at this time since boot.
+    #[must_use]
+    pub fn is_dead(&self, leg: &LegId, boot: Millis) -> bool {
+        self.dead.get(leg).is_some_and(|at| boot.since(*at) < DEAD_FOR)
+    }
+
+    /// The events that rebuild the state.
+    pub fn snapshot(&self) -> impl Iterator<Item = Event> + Send + '_ {
+        let legs = self.legs.values().map(|record| Event::Leg {
+            record: (**record).clone(),
+            undelivered: self.undelivered.contains(record.id()),
+            unconfirmed: self.unconfirmed.contains(record.id()),
+        });
+        let ending = self
+            .ending
+            .iter()
+            .map(|(leg, ending)| Event::Ending { leg: leg.clone(), ending: (**ending).clone() });
+        let dead = self.dead.iter().map(|(leg, boot)| Event::Dead { leg: leg.clone(), boot: *boot });
+        let past = self.past.values().map(|event| Event::Past { event: (**event).clone() });
+        std::iter::once(Event::Counters { counters: self.counters.clone() })
+            .chain(legs)
+            .chain(ending)
+            .chain(dead)
+            .chain(past)
+    }
+}

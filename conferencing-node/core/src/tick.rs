@@ -1,0 +1,88 @@
+//! What time brings: a process that begins, silent media servers, grants that nobody named.
+
+use headroom_core::{LegId, Millis, NodeName, Now, Tx};
+
+use crate::command::{AskId, Outcome, Reply};
+use crate::event::{Event, Why};
+use crate::grace::BootId;
+use crate::machine::{Node, reading, save_clock};
+use crate::state::Nonce;
+use crate::volatile::{Options, Volatile};
+use crate::{admit, asks};
+
+/// A grant that nobody named for so long is dropped.
+const UNCONFIRMED_FOR: Millis = Millis::MINUTE;
+/// Clocks are saved at least so often.
+const SAVE: Millis = Millis::MINUTE;
+/// A source that was silent for so long raises an alarm.
+pub(crate) const SILENT: Millis = Millis(2 * Millis::MINUTE.0);
+
+pub(crate) fn started(
+    tx: &mut Tx<'_, Node>,
+    now: Now,
+    (nonce, boot_id): (Nonce, BootId),
+    node: Option<NodeName>,
+    synchronized: bool,
+    options: Options,
+) -> Reply {
+    let sources = tx.state().sources.keys().map(|source| (source.clone(), now.boot)).collect();
+    let seen = tx.state().counters.seen;
+    *tx.volatile_mut() =
+        Volatile { boot_id, started: now.boot, synchronized, options, sources, seen, ..Volatile::default() };
+    tx.emit(Event::Started { nonce, boot_id });
+    if let Some(node) = node.filter(|node| tx.state().counters.node.as_ref() != Some(node)) {
+        tx.emit(Event::Named { node });
+    }
+    save_clock(tx, now);
+    Reply::Done
+}
+
+pub(crate) fn tick(tx: &mut Tx<'_, Node>, now: Now, synchronized: bool) -> Vec<(AskId, Outcome)> {
+    tx.volatile_mut().synchronized = synchronized;
+    let r = reading(tx.volatile(), now);
+    let grace = tx.state().counters.grace;
+    if grace.stale(&r, SAVE) || (grace.off_since.is_some() && grace.at(&r).off_since.is_none()) {
+        save_clock(tx, now);
+    }
+    orphans(tx, now);
+    unconfirmed(tx, now);
+    // Askers expire their questions themselves; this catches those that went away.
+    let late = |until: Millis| now.boot.since(until) >= Millis::SECOND;
+    let asks = tx.volatile().asks.iter().filter(|(_, ask)| late(ask.until)).map(|(id, _)| *id).collect();
+    asks::expire(tx, now, asks)
+}
+
+fn orphans(tx: &mut Tx<'_, Node>, now: Now) {
+    let (state, volatile) = (tx.state(), tx.volatile());
+    let after = volatile.options.orphan_after;
+    let silent = |at: &Millis, span: Millis| now.boot.since(*at) >= span;
+    let orphaned: Vec<_> = volatile
+        .sources
+        .iter()
+        .filter(|(source, at)| state.sources.contains_key(*source) && silent(at, after))
+        .map(|(source, _)| source.clone())
+        .collect();
+    for source in orphaned {
+        let mine = tx.state().legs.values().filter(|record| *record.source() == source);
+        let legs: Vec<LegId> = mine.map(|record| record.id().clone()).collect();
+        admit::end(tx, now, legs, Why::Orphaned);
+    }
+    let state = tx.state().sources.clone();
+    tx.volatile_mut().sources.retain(|source, at| state.contains_key(source) || !silent(at, SILENT));
+}
+
+fn unconfirmed(tx: &mut Tx<'_, Node>, now: Now) {
+    let (state, volatile) = (tx.state(), tx.volatile());
+    let mut legs: Vec<LegId> = volatile
+        .granted_at
+        .iter()
+        .filter(|(leg, at)| now.boot.since(**at) >= UNCONFIRMED_FOR && state.undelivered.contains(*leg))
+        .map(|(leg, _)| leg.clone())
+        .collect();
+    if now.boot.since(volatile.started) >= UNCONFIRMED_FOR {
+        legs.extend(state.unconfirmed.iter().cloned());
+    }
+    if !legs.is_empty() {
+        admit::end(tx, now, legs, Why::Unconfirmed);
+    }
+}

@@ -1,0 +1,201 @@
+//! Configuration: `conferencing-node.toml` in the state folder, `HEADROOM_…` variables, flags.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use conferencing_core::Options;
+use headroom_core::Millis;
+use headroom_shared::config::{ConfigError, duration_text, load, loopback, optional_duration_text};
+use serde::{Deserialize, Serialize};
+
+/// The configuration file in the state folder.
+pub const FILE: &str = "conferencing-node.toml";
+/// The socket in the state folder.
+pub const SOCKET: &str = "conferencing-node.sock";
+
+const BUDGET: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+const MAX_GRACE: Duration = Duration::from_secs(14 * 86_400);
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// Where HTTP/JSON and gRPC are served; a loopback address.
+    pub listen: String,
+    /// The bundle that `management-node node add` wrote.
+    pub bundle: Option<PathBuf>,
+    /// The management node, when it is reached at another address than the bundle says.
+    pub management: Option<String>,
+    /// How long calls are permitted without contact; at most 14 days.
+    #[serde(with = "duration_text")]
+    pub grace: Duration,
+    /// How long a media server waits for a decision; 0.3 to 5 seconds.
+    #[serde(with = "duration_text")]
+    pub budget: Duration,
+    /// A media server that was silent for so long has its legs released.
+    #[serde(with = "duration_text")]
+    pub orphan_after: Duration,
+    /// The file that holds the identity of the machine's boot.
+    pub boot_id_file: PathBuf,
+    /// Where Prometheus reads metrics; loopback only.
+    pub metrics: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7500".into(),
+            bundle: None,
+            management: None,
+            grace: MAX_GRACE,
+            budget: Duration::from_millis(900),
+            orphan_after: Duration::from_secs(7200),
+            boot_id_file: headroom_shared::clock::BOOT_ID_PATH.into(),
+            metrics: SocketAddr::from(([127, 0, 0, 1], 7590)),
+        }
+    }
+}
+
+/// What flags say; not given changes nothing.
+#[derive(Debug, Clone, Default, Serialize, clap::Args)]
+pub struct Flags {
+    /// The bundle that `management-node node add NAME --out FILE` wrote
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+    /// Where to serve HTTP/JSON and gRPC: a loopback address, port 0 for any [default: 127.0.0.1:7500]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// The management node, when it is reached at another address than the bundle says
+    #[arg(long, value_name = "URL")]
+    pub management: Option<String>,
+    /// How long calls are permitted without contact, at most 14d [default: 14d]
+    #[arg(long, value_name = "DURATION", value_parser = headroom_shared::config::duration)]
+    #[serde(with = "optional_duration_text")]
+    pub grace: Option<Duration>,
+    /// How long a media server waits for a decision, 300ms to 5s [default: 900ms]
+    #[arg(long, value_name = "DURATION", value_parser = headroom_shared::config::duration)]
+    #[serde(with = "optional_duration_text")]
+    pub budget: Option<Duration>,
+    /// A media server silent for so long has its legs released [default: 2h]
+    #[arg(long, value_name = "DURATION", value_parser = headroom_shared::config::duration)]
+    #[serde(with = "optional_duration_text")]
+    pub orphan_after: Option<Duration>,
+    /// File with the identity of the machine's boot [default: /proc/sys/kernel/random/boot_id]
+    #[arg(long, value_name = "PATH")]
+    pub boot_id_file: Option<PathBuf>,
+    /// Where Prometheus reads metrics: a loopback address [default: 127.0.0.1:7590]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Why a configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address is none.
+    #[error("listen: `{given}` is no address with a port, write for example 127.0.0.1:7500")]
+    Address {
+        /// As given.
+        given: String,
+    },
+    /// The address can be reached from other hosts.
+    #[error(
+        "listen: {given} can be reached from other hosts, and this interface asks nobody who they are; \
+         use a loopback address such as 127.0.0.1:{port}, or the Unix socket in the state folder",
+        port = given.port()
+    )]
+    NotLoopback {
+        /// As given.
+        given: SocketAddr,
+    },
+    /// A duration out of range.
+    #[error("{field}: {given:?} is out of range, it must be {range}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// As given.
+        given: Duration,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// No bundle.
+    #[error(
+        "bundle: must be given; make one on the management node with \
+         `management-node node add NAME --out FILE` and pass it with --bundle FILE"
+    )]
+    NoBundle,
+}
+
+impl Config {
+    /// Reads and checks the configuration of a state folder.
+    ///
+    /// # Errors
+    /// [`Unfit`] names the field.
+    pub fn read(state: &Path, flags: &Flags) -> Result<Self, Unfit> {
+        let config: Self = load(&state.join(FILE), flags)?;
+        config.address()?;
+        loopback("metrics", config.metrics)?;
+        if config.budget < BUDGET.0 || config.budget > BUDGET.1 {
+            return Err(Unfit::Range { field: "budget", given: config.budget, range: "300ms to 5s" });
+        }
+        if config.grace > MAX_GRACE {
+            return Err(Unfit::Range { field: "grace", given: config.grace, range: "at most 14d" });
+        }
+        Ok(config)
+    }
+
+    /// The address to serve.
+    ///
+    /// # Errors
+    /// [`Unfit`] when it is none or not a loopback one.
+    pub fn address(&self) -> Result<SocketAddr, Unfit> {
+        let given = self.listen.clone();
+        let address: SocketAddr = given.parse().map_err(|_| Unfit::Address { given })?;
+        if address.ip().is_loopback() { Ok(address) } else { Err(Unfit::NotLoopback { given: address }) }
+    }
+
+    /// The machine's options.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        let millis = |d: Duration| Millis(i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+        Options {
+            grace: millis(self.grace),
+            budget: millis(self.budget),
+            orphan_after: millis(self.orphan_after),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(flags: &Flags) -> Result<Config, Unfit> {
+        Config::read(Path::new("/does/not/exist"), flags)
+    }
+
+    #[test]
+    fn durations_out_of_range_are_refused_with_the_range() {
+        let secs = |secs| Some(Duration::from_secs(secs));
+        for budget in [Duration::from_millis(299), Duration::from_millis(5001)] {
+            let error = read(&Flags { budget: Some(budget), ..Flags::default() }).expect_err("refused");
+            assert!(error.to_string().contains("300ms to 5s"), "{error}");
+        }
+        let error = read(&Flags { grace: secs(15 * 86_400), ..Flags::default() }).expect_err("refused");
+        assert!(error.to_string().starts_with("grace:"), "{error}");
+        let config = read(&Flags { grace: secs(20), ..Flags::default() }).expect("a configuration");
+        assert_eq!(config.options().grace, Millis(20_000));
+    }
+
+    #[test]
+    fn only_loopback_addresses_are_served() {
+        for (listen, good) in
+            [("127.0.0.1:0", true), ("[::1]:7500", true), ("0.0.0.0:1", false), ("host", false)]
+        {
+            let flags = Flags { listen: Some(listen.into()), ..Flags::default() };
+            assert_eq!(read(&flags).is_ok(), good, "{listen}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The local interface as HTTP/JSON, under `/v1`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use conferencing_core::{Command, Conflict, Decision, LegRecord, LegVerdict};
+use futures::StreamExt;
+use headroom_core::call::MAX_LEGS;
+use headroom_core::{IdError, LegId, SourceId};
+use headroom_shared::committer::SubmitError;
+use headroom_shared::convert::FieldError;
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, AgentError, revocations};
+use crate::json;
+
+/// Largest body that is read.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+type App = State<Arc<Agent>>;
+type Body = Result<Bytes, BytesRejection>;
+type Segment = Result<Path<String>, PathRejection>;
+
+/// All routes.
+pub fn router(agent: Arc<Agent>) -> Router {
+    Router::new()
+        .route("/v1/calls", post(admit))
+        .route("/v1/calls/{call}", axum::routing::delete(end_call))
+        .route("/v1/legs", get(list).put(sync).patch(change_many))
+        .route("/v1/legs/{leg}", patch(change).delete(end_leg))
+        .route("/v1/status", get(status))
+        .route("/v1/events", get(events))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(agent)
+}
+
+/// A refusal.
+struct Refusal {
+    code: StatusCode,
+    error: &'static str,
+    field: Option<String>,
+    text: String,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(code: StatusCode, error: &'static str, text: impl Into<String>) -> Self {
+        Self { code, error, field: None, text: text.into(), retry_after: None }
+    }
+
+    fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    fn malformed(error: FieldError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", error.description).at(error.field)
+    }
+
+    fn invalid(field: impl Into<String>, text: impl Into<String>) -> Self {
+        let (field, text) = (field.into(), text.into());
+        // The field has a place of its own.
+        let text = text.strip_prefix(&format!("{field}: ")).map_or(text.clone(), str::to_owned);
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", text).at(field)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "error": self.error, "text": self.text });
+        if let Some(field) = self.field {
+            body["field"] = Value::String(field);
+        }
+        let mut response = (self.code, axum::Json(body)).into_response();
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_millis().div_ceil(1000).max(1).to_string();
+            if let Ok(value) = HeaderValue::from_str(&seconds) {
+                response.headers_mut().insert(header::RETRY_AFTER, value);
+            }
+        }
+        response
+    }
+}
+
+impl From<AgentError> for Refusal {
+    fn from(error: AgentError) -> Self {
+        let text = error.to_string();
+        match error {
+            AgentError::Submit(SubmitError::Overloaded { retry_after, .. }) => Self {
+                retry_after: Some(retry_after),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", text)
+            },
+            AgentError::Submit(SubmitError::Expired { limit, .. }) => Self {
+                retry_after: Some(limit),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", text)
+            },
+            AgentError::Submit(SubmitError::Stopped) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
+            }
+            AgentError::Invalid { field, text } => Self::invalid(field, text),
+            AgentError::Unexpected { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text),
+        }
+    }
+}
+
+impl From<Conflict> for Refusal {
+    fn from(conflict: Conflict) -> Self {
+        Self::new(StatusCode::CONFLICT, conflict.word(), conflict.to_string()).at(conflict.field())
+    }
+}
+
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let text = format!("the body is larger than {MAX_BODY} bytes");
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text).at("body");
+        }
+        Self::new(StatusCode::BAD_REQUEST, "malformed", rejection.body_text()).at("body")
+    }
+}
+
+type Answer = Result<Response, Refusal>;
+
+fn ok(body: Value) -> Answer {
+    Ok(axum::Json(body).into_response())
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    json::read(&body?).map_err(Refusal::malformed)
+}
+
+fn segment<T: std::str::FromStr<Err = IdError>>(segment: Segment, field: &str) -> Result<T, Refusal> {
+    let malformed = |text: String| Refusal::malformed(FieldError::new(field, text));
+    let Path(text) = segment.map_err(|rejection| malformed(rejection.body_text()))?;
+    text.parse().map_err(|error: IdError| malformed(error.to_string()))
+}
+
+async fn admit(State(agent): App, body: Body) -> Answer {
+    let body: json::CallBody = read(body)?;
+    match agent.admit(body.into()).await? {
+        Decision::Granted(granted) => {
+            let mine = granted.legs.iter().filter(|leg| leg.owner.is_none());
+            agent.delivered(mine.map(|leg| leg.leg.clone()).collect());
+            ok(json::granted(&granted))
+        }
+        Decision::Denied(reason) => {
+            Ok((StatusCode::FORBIDDEN, axum::Json(json::denied(reason))).into_response())
+        }
+        Decision::Conflict(conflict) => Err(conflict.into()),
+        Decision::Refused { field, text } => Err(Refusal::invalid(field, text)),
+    }
+}
+
+async fn end_call(State(agent): App, call: Segment) -> Answer {
+    let ended = agent.end_call(segment(call, "call")?).await?;
+    ok(json!({ "ended": ended }))
+}
+
+async fn end_leg(State(agent): App, leg: Segment) -> Answer {
+    let ended = agent.end_legs(vec![segment(leg, "leg")?]).await?;
+    ok(json!({ "ended": ended }))
+}
+
+async fn change(State(agent): App, leg: Segment, body: Body) -> Answer {
+    let leg: LegId = segment(leg, "leg")?;
+    let body: json::ChangeBody = read(body)?;
+    let verdicts = agent.update(vec![(leg.clone(), body.media.0.into())]).await?;
+    let verdict = verdicts.first().unwrap_or(&LegVerdict::Unknown);
+    let code = match verdict {
+        LegVerdict::Granted { .. } => StatusCode::OK,
+        LegVerdict::Denied { .. } => StatusCode::FORBIDDEN,
+        LegVerdict::Unknown | LegVerdict::Waiting { .. } => {
+            let text = format!("no leg {leg} runs here");
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_leg", text).at("leg"));
+        }
+    };
+    Ok((code, axum::Json(json::verdict(&leg, verdict))).into_response())
+}
+
+async fn change_many(State(agent): App, body: Body) -> Answer {
+    let body: json::ChangesBody = read(body)?;
+    let count = body.legs.len();
+    if count == 0 || count > MAX_LEGS {
+        return Err(Refusal::invalid("legs", format!("{count} given, 1 to {MAX_LEGS} are allowed")));
+    }
+    let changes: Vec<_> =
+        body.legs.into_iter().map(|change| (change.0.leg, change.0.media.0.into())).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    if let Some(index) = changes.iter().position(|(leg, _)| !seen.insert(leg)) {
+        let text = format!("{} is given twice", changes[index].0);
+        return Err(Refusal::invalid(format!("legs[{index}].leg"), text));
+    }
+    let verdicts = agent.update(changes.clone()).await?;
+    let legs: Vec<_> =
+        changes.iter().zip(&verdicts).map(|((leg, _), verdict)| json::verdict(leg, verdict)).collect();
+    ok(json!({ "legs": legs }))
+}
+
+/// The legs that run; `?source=…` for one source only, which thereby shows life.
+async fn list(State(agent): App, uri: Uri) -> Answer {
+    let source = source(&uri)?;
+    alive(&agent, source.as_ref()).await?;
+    let view = agent.view();
+    let state = &view.state;
+    let wanted = |record: &&Arc<LegRecord>| source.as_ref().is_none_or(|source| record.source() == source);
+    let legs: Vec<_> = state
+        .legs
+        .values()
+        .filter(wanted)
+        .map(|record| json::leg(record, state.unconfirmed.contains(record.id())))
+        .collect();
+    // Who reads the list has been told.
+    agent.told(Agent::revoked(state, source.as_ref()).into_iter().map(|revoked| revoked.leg).collect());
+    ok(json!({ "as_of": state.counters.revision, "legs": legs }))
+}
+
+async fn sync(State(agent): App, body: Body) -> Answer {
+    let body: json::SyncBody = read(body)?;
+    let legs = body.legs.into_iter().map(|leg| leg.0).collect();
+    let (ended, unknown) = agent.sync(body.source, body.as_of, legs).await?;
+    let words = |legs: Vec<LegId>| legs.iter().map(ToString::to_string).collect::<Vec<_>>();
+    ok(json!({ "ended": words(ended), "unknown": words(unknown) }))
+}
+
+/// How the node stands; with `?source=…` the source shows life.
+async fn status(State(agent): App, uri: Uri) -> Answer {
+    alive(&agent, source(&uri)?.as_ref()).await?;
+    ok(json::status(&agent.status().await?))
+}
+
+/// Revocations as server-sent events; `?source=…` for one source only.
+async fn events(State(agent): App, uri: Uri) -> Answer {
+    let source = source(&uri)?;
+    let events = revocations(&agent, source).map(|revoked| {
+        let data = json!({
+            "leg": revoked.leg.as_str(), "call": revoked.call.as_str(), "source": revoked.source.as_str(),
+        });
+        Ok::<_, Infallible>(Event::default().event("revoked").data(data.to_string()))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEPALIVE)).into_response())
+}
+
+/// The source that a query names.
+fn source(uri: &Uri) -> Result<Option<SourceId>, Refusal> {
+    let Some(text) = uri.query().and_then(|query| query.strip_prefix("source=")) else { return Ok(None) };
+    let source: Result<SourceId, IdError> = percent_decoded(text).parse();
+    source.map(Some).map_err(|error| Refusal::malformed(FieldError::new("source", error)))
+}
+
+async fn alive(agent: &Agent, source: Option<&SourceId>) -> Result<(), Refusal> {
+    if let Some(source) = source {
+        agent.submit(Command::Alive { source: source.clone() }).await.map_err(AgentError::from)?;
+    }
+    Ok(())
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(if *first == b'+' { b' ' } else { *first });
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn nowhere(uri: Uri, headers: HeaderMap) -> Response {
+    let grpc = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/grpc"));
+    if grpc {
+        return tonic::Status::unimplemented(format!("{} is not served here", uri.path())).into_http();
+    }
+    let text = format!(
+        "{} is not served here; paths begin with /v1/calls, /v1/legs, /v1/status or /v1/events",
+        uri.path()
+    );
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", text).into_response()
+}
+
+async fn wrong_method(uri: Uri) -> Response {
+    let text = format!("{} does not take this method", uri.path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text).into_response()
+}

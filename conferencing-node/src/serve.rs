@@ -1,0 +1,150 @@
+//! Puts the service together: journal, committer, uplink, local interface, and a clean end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use conferencing_core::{BootId, Command, Node, Nonce};
+use headroom_core::time::Clock;
+use headroom_proto::admission::admission_service_server::AdmissionServiceServer;
+use headroom_shared::clock::{self, SystemClock};
+use headroom_shared::committer::{self, Committer, Handle};
+use headroom_shared::endpoints::Endpoints;
+use headroom_shared::metrics;
+use headroom_shared::rpc::{Listen, Patience, Shutdown, bind, with_standard_services};
+use headroom_shared::sled_log::SledLog;
+use headroom_shared::tls::NodeBundle;
+use tonic::service::Routes;
+
+use crate::agent::Agent;
+use crate::config::{Config, SOCKET, Unfit};
+use crate::{grpc, http, observe, uplink};
+
+const TICK: Duration = Duration::from_secs(1);
+
+fn journal(state: &Path) -> anyhow::Result<SledLog> {
+    let dir = state.join("log");
+    if dir.exists() {
+        return SledLog::open(&dir).context("cannot open the journal");
+    }
+    std::fs::create_dir_all(state)
+        .with_context(|| format!("cannot make the state folder {}", state.display()))?;
+    let generation = getrandom::u64().context("no randomness")?;
+    tracing::info!(dir = %dir.display(), "the first run: a journal is made");
+    SledLog::create(&dir, generation).context("cannot make the journal")
+}
+
+async fn begin(handle: &Handle<Node>, config: &Config, bundle: &NodeBundle) -> anyhow::Result<()> {
+    let boot_id = clock::boot_id(&config.boot_id_file)
+        .with_context(|| format!("boot_id_file: cannot read {}", config.boot_id_file.display()))?;
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).context("no randomness")?;
+    let started = Command::Started {
+        nonce: Nonce(nonce),
+        boot_id: BootId(boot_id),
+        node: Some(bundle.node()?),
+        synchronized: clock::synchronized(),
+        options: config.options(),
+    };
+    handle.submit(started).await.context("the journal takes nothing")?;
+    Ok(())
+}
+
+async fn tick(agent: Arc<Agent>) {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let end = agent.shutdown().wait();
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            _ = every.tick() => {}
+        }
+        let synchronized = clock::synchronized();
+        if agent.submit(Command::Tick { synchronized }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// What keeps it from serving, or what ended it.
+pub async fn run(state: &Path, config: &Config) -> anyhow::Result<()> {
+    serve_until(state, config, &Shutdown::on_signal()?).await
+}
+
+/// Serves until told to end.
+///
+/// # Errors
+/// What keeps it from serving, or what ended it.
+pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let address = config.address()?;
+    let path = config.bundle.as_ref().ok_or(Unfit::NoBundle)?;
+    let bundle = NodeBundle::load(path)?;
+    let channel = uplink::connect(&bundle, config.management.as_deref())?;
+    let tcp = bind(Listen::tcp(address)).await?;
+    let watched = bind(Listen::tcp(config.metrics)).await?;
+    let journal = journal(state)?;
+    let socket = bind(Listen::unix(state.join(SOCKET))).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (handle, mut committer) =
+        committer::start::<Node>(Arc::new(journal), Arc::clone(&clock), committer::Options::default())?;
+    begin(&handle, config, &bundle).await?;
+
+    let agent = Agent::start(handle, clock, shutdown.clone());
+    let speaking = tokio::spawn(uplink::run(Arc::clone(&agent), channel));
+    let ticking = tokio::spawn(tick(Arc::clone(&agent)));
+    let routes = routes(&agent).await?;
+    let endpoints = Endpoints::of_this_process()
+        .with("http", tcp.address())
+        .with("grpc", tcp.address())
+        .with("metrics", watched.address())
+        .with("socket", socket.address());
+    let tcp_address = tcp.address().to_owned();
+    let serving = async {
+        let sampled = Arc::clone(&agent);
+        let for_prometheus = metrics::route(move || observe::sample(Arc::clone(&sampled)));
+        let patience = Patience::default();
+        let (tcp, socket, watched) = tokio::join!(
+            ended(tcp.serve(routes.clone(), patience, shutdown), shutdown),
+            ended(socket.serve(routes, patience, shutdown), shutdown),
+            ended(watched.serve(for_prometheus, patience, shutdown), shutdown),
+        );
+        tcp.and(socket).and(watched)
+    };
+    let published = endpoints.publish(state).context("cannot write endpoints.json")?;
+    tracing::info!(node = %bundle.name, address = %tcp_address, "serving");
+    let outcome = tokio::select! {
+        outcome = serving => outcome.map_err(anyhow::Error::from),
+        failure = committer.failed() => Err(anyhow::Error::from(failure).context("the journal failed")),
+    };
+    shutdown.trigger();
+    drop(published);
+    let _ = tokio::join!(speaking, ticking);
+    drop(agent);
+    outcome?;
+    finish(committer).await
+}
+
+/// One listener that ends takes the other along.
+async fn ended<E>(serving: impl Future<Output = Result<(), E>>, shutdown: &Shutdown) -> Result<(), E> {
+    let outcome = serving.await;
+    shutdown.trigger();
+    outcome
+}
+
+async fn routes(agent: &Arc<Agent>) -> anyhow::Result<Routes> {
+    let service = AdmissionServiceServer::new(grpc::Admission::new(Arc::clone(agent)));
+    let routes = Routes::from(http::router(Arc::clone(agent))).add_service(service);
+    let (routes, _) = with_standard_services(routes, &[grpc::NAME]).await?;
+    Ok(routes)
+}
+
+async fn finish(committer: Committer) -> anyhow::Result<()> {
+    committer.stop().await.context("the journal failed at the end")?;
+    tracing::info!("ended");
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! All tests of Headroom as a whole, in one binary.
+
+mod agreement;
+mod bad_input;
+mod deploy_command;
+mod foreign;
+mod grace_faketime;
+mod purity;
+mod story;

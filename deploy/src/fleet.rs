@@ -224,7 +224,7 @@ impl Fleet {
         let listen = format!("127.0.0.1:{port}");
         // only what bundles say; the nodes here are led through their links
         let address = format!("https://{listen}");
-        let metrics = beside(self.options.ports.1);
+        let metrics = format!("127.0.0.1:{}", metrics_port(self.options.ports.1));
         let mut words =
             args([&"serve", &"--listen", &listen, &"--address", &address, &"--metrics", &metrics]);
         if let Some(ttl) = &self.options.session_ttl {
@@ -297,7 +297,7 @@ impl Fleet {
         let bundle = self.layout.bundle(name);
         let mut words =
             args([&"serve", &"--bundle", &bundle, &"--listen", &listen, &"--management", &management]);
-        words.extend(args([&"--metrics", &beside(node.port)]));
+        words.extend(args([&"--metrics", &format!("127.0.0.1:{}", metrics_port(node.port))]));
         if let Some(grace) = &self.options.grace {
             words.extend(args([&"--grace", grace]));
         }
@@ -397,8 +397,8 @@ impl Fleet {
 }
 
 /// Metrics are served 90 ports above the service, or on any port beside any port.
-fn beside(port: u16) -> String {
-    format!("127.0.0.1:{}", if port == 0 { 0 } else { port + 90 })
+fn metrics_port(port: u16) -> u16 {
+    if port == 0 { 0 } else { port + 90 }
 }
 
 fn tcp(endpoints: &process::Endpoints, name: &str) -> Result<SocketAddr> {

@@ -27,8 +27,10 @@ pub(super) fn check(layout: &Layout, options: &Options) -> Result<bool> {
     };
     ports::check_free(options.ports.0, "the licensing server")?;
     ports::check_free(options.ports.1, "the management node")?;
+    ports::check_free(super::metrics_port(options.ports.1), "the management node's metrics")?;
     for (name, port) in &options.nodes {
         ports::check_free(*port, &format!("the local interface of {name}"))?;
+        ports::check_free(super::metrics_port(*port), &format!("the metrics of {name}"))?;
     }
     Ok(resumed)
 }

@@ -5,9 +5,9 @@ use headroom_core::NodeName;
 use headroom_core::Shared;
 
 use crate::event::{Event, Part};
+use crate::holder::{Holder, Node, Phase, Session};
 use crate::state::{
-    EndedHow, Holder, HolderId, LeaseKey, MAX_SUPERSEDED, Node, Nonce, Origin, OverCommitCause, Phase, Pool,
-    Session, Tombstone,
+    EndedHow, HolderId, LeaseKey, MAX_SUPERSEDED, Nonce, Origin, OverCommitCause, Pool, Tombstone,
 };
 
 impl Pool {

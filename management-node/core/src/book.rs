@@ -3,9 +3,9 @@
 
 use headroom_core::{CallId, Charge, Feature, LegId, Media, Millis, NodeName, Shared, Units};
 
+use crate::holder::Holder;
 use crate::state::{
-    Denial, Ended, EndedHow, Holder, HolderId, Lease, LeaseKey, MAX_DENIALS, MAX_ENDED, MAX_MINUTES, Origin,
-    Pool,
+    Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, MAX_DENIALS, MAX_ENDED, MAX_MINUTES, Origin, Pool,
 };
 
 impl Pool {

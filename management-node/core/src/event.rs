@@ -7,9 +7,10 @@ use headroom_core::{
 use minicbor::{Decode, Encode};
 
 use crate::command::Mutation;
+use crate::holder::{Holder, Node};
 use crate::state::{
-    CertificateHash, Counters, Denial, Ended, EndedHow, Holder, HolderId, Installed, Lease, LeaseKey, Node,
-    Nonce, OverCommitCause, Tombstone, Usage,
+    CertificateHash, Counters, Denial, Ended, EndedHow, HolderId, Installed, Lease, LeaseKey, Nonce,
+    OverCommitCause, Tombstone, Usage,
 };
 
 /// What happened.
@@ -101,7 +102,7 @@ pub enum Event {
         /// The chunk.
         #[n(1)]
         chunk: u32,
-        /// The legs it named that hold leases.
+        /// The legs it named.
         #[n(2)]
         legs: Vec<LegId>,
         /// The legs of all chunks so far, as the node sent them.

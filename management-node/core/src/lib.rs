@@ -13,6 +13,7 @@ mod capacity;
 mod command;
 mod event;
 mod explain;
+mod holder;
 mod machine;
 mod session;
 mod settle;
@@ -24,6 +25,7 @@ pub use capacity::{Capacity, FeatureLicense, LicenseState};
 pub use command::*;
 pub use event::*;
 pub use explain::{AlarmNote, Explanation, LiveView, Outcome};
+pub use holder::*;
 pub use machine::PoolMachine;
 pub use state::*;
 

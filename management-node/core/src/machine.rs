@@ -5,7 +5,8 @@ use headroom_core::{Millis, Now, Shared};
 
 use crate::command::{Change, Command, Refusal, Reply, Request};
 use crate::event::Event;
-use crate::state::{CertificateHash, HolderId, Liveness, OverCommitCause, Phase, Pool};
+use crate::holder::Phase;
+use crate::state::{CertificateHash, HolderId, Liveness, OverCommitCause, Pool};
 use crate::{admin, allocate, session, settle, tick};
 
 /// The pool.

@@ -6,16 +6,18 @@ use headroom_core::{Call, LegId, LegSet, Millis, NodeName, Shared};
 
 use crate::command::{Beat, Heartbeat, OpenRequest, Opened, Past, PastEvent, Refusal, Reported};
 use crate::event::Event;
+use crate::holder::{Phase, Session};
 use crate::machine::PoolTx;
 use crate::settle;
 use crate::state::{
-    CertificateHash, Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, Origin, Phase, Pool, PoolInstant,
-    Session,
+    CertificateHash, Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, Origin, Pool, PoolInstant,
 };
 
 /// A holder is asked to report because of drift at most once in this time.
 const DRIFT_PAUSE: Millis = Millis::SECOND.times(10);
 
+/// Most legs released by force whose node may or may not have heard of it, when books are compared.
+const MAX_UNTOLD: usize = 8;
 /// Nodes that may bring their books in line at once.
 const MAX_REPORTS: usize = 32;
 /// A report takes no longer than this, or its node is gone.
@@ -129,6 +131,9 @@ pub(crate) fn open(
         new_journal: kin == Kin::Unknown,
         at,
     });
+    if active {
+        forget_untold(tx, holder);
+    }
     let live = tx.volatile_mut();
     live.heard.insert(holder, live.clock);
     Ok(Opened {
@@ -138,6 +143,17 @@ pub(crate) fn open(
         report_required: !active,
         pools: tx.state().pool_states(at),
     })
+}
+
+/// A leg released by force of which its node has not heard, and which it does not run, has nothing to
+/// end. Called when it is known what the node runs.
+fn forget_untold(tx: &mut PoolTx<'_>, id: HolderId) {
+    let state = tx.state();
+    let gone = tombstones_of(state, id).filter(|(key, t)| !t.told && !state.reported.contains(*key));
+    let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
+    for key in gone {
+        tx.emit(Event::RevocationDone { key });
+    }
 }
 
 /// What a chunk of a report is to the books.
@@ -176,10 +192,8 @@ pub(crate) fn report(
     let session = session.ok_or(Refusal::SessionStale { given: 0 })?;
     let place = place(session, report, chunk)?;
     let open = session.phase == Phase::Active;
-    let (revoked, names): (Vec<_>, Vec<_>) = legs
-        .iter()
-        .map(|running| running.leg.leg.clone())
-        .partition(|leg| is_tombstoned(tx.state(), id, leg));
+    let names: Vec<_> = legs.iter().map(|running| running.leg.leg.clone()).collect();
+    let revoked = names.iter().filter(|leg| is_tombstoned(tx.state(), id, leg)).cloned().collect();
     let Place::Due(mut taken) = place else {
         return Ok(Reported { chunk, complete: open, revoked });
     };
@@ -203,6 +217,7 @@ pub(crate) fn report(
     for key in gone {
         tx.emit(Event::LeaseEnded { key, how: EndedHow::NotReported, at });
     }
+    forget_untold(tx, id);
     tx.emit(Event::ReportTaken { holder: id, report, chunk, legs: Vec::new(), taken, complete: true });
     Ok(Reported { chunk, complete: true, revoked })
 }
@@ -246,9 +261,8 @@ pub(crate) fn heartbeat(
         None => (None, 0, LegSet::default(), 0),
     };
     let drift = match phase {
-        Some(Phase::Active) if sequence == beat.sequence && set != beat.legs => {
-            // A lease taken back by force is missing here before its node has heard of it.
-            with_untold(tx.state(), id, set) != beat.legs && drift_is_due(tx, id)
+        Some(Phase::Active) if sequence == beat.sequence && !agrees(tx.state(), id, set, beat.legs) => {
+            drift_is_due(tx, id)
         }
         _ => false,
     };
@@ -262,12 +276,22 @@ pub(crate) fn heartbeat(
     Ok(Beat { pools: tx.state().pool_states(at), revoked, report_required, drift, past_recorded })
 }
 
-/// The holder's leases and those taken back by force whose node may not have heard of it.
-fn with_untold(pool: &Pool, holder: HolderId, mut set: LegSet) -> LegSet {
-    for (key, tombstone) in tombstones_of(pool, holder).filter(|(_, tombstone)| !tombstone.told) {
-        set.add(&key.leg, &tombstone.call, &tombstone.charge);
+/// Whether a node's legs are the holder's leases, and perhaps some that were taken back by force: it may
+/// have heard of each of those or not. With very many of them nothing can be said.
+fn agrees(pool: &Pool, holder: HolderId, set: LegSet, legs: LegSet) -> bool {
+    let untold: Vec<_> = tombstones_of(pool, holder).filter(|(_, t)| !t.told).take(MAX_UNTOLD + 1).collect();
+    if untold.len() > MAX_UNTOLD {
+        return true;
     }
-    set
+    let mut possible = vec![set];
+    for (key, tombstone) in untold {
+        for at in 0..possible.len() {
+            let mut with = possible[at];
+            with.add(&key.leg, &tombstone.call, &tombstone.charge);
+            possible.push(with);
+        }
+    }
+    possible.contains(&legs)
 }
 
 fn drift_is_due(tx: &mut PoolTx<'_>, id: HolderId) -> bool {

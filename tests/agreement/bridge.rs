@@ -1,0 +1,145 @@
+//! What the wire does between the two machines: a node's requests as the pool's commands, the pool's
+//! replies as the node's responses.
+
+use conferencing_core::uplink::{PoolLease, Pools, Verdict as NodeVerdict};
+use conferencing_core::{Failure, PastKind, Request as NodeRequest, Response, Session};
+use headroom_core::Position;
+use management_core as pool;
+use management_core::{CertificateHash, Command, Refusal, Reply, Request};
+
+fn pools(states: &[pool::PoolState], position: Position) -> Pools {
+    Pools { full: states.iter().map(|state| (state.feature.clone(), state.full)).collect(), position }
+}
+
+fn lease(leased: &pool::Leased) -> PoolLease {
+    PoolLease {
+        leg: leased.leg.clone(),
+        lease: leased.lease,
+        charge: leased.charge.clone(),
+        owner: leased.owner.clone(),
+    }
+}
+
+fn verdict<T, U>(given: &pool::Verdict<T>, grant: impl Fn(&T) -> U) -> NodeVerdict<U> {
+    match given {
+        pool::Verdict::Granted(granted) => NodeVerdict::Granted(grant(granted)),
+        pool::Verdict::Denied(reason) => NodeVerdict::Denied(*reason),
+        pool::Verdict::Refused { field, description } => {
+            NodeVerdict::Refused { field: field.clone(), text: description.clone() }
+        }
+    }
+}
+
+pub(super) fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
+    let mutate = |session: Session, sequence, change| Command::Speak {
+        caller,
+        session: session.number,
+        request: Request::Mutate { sequence, change },
+    };
+    match request.clone() {
+        NodeRequest::Open { nonce, predecessor, number, legs, .. } => Command::Open {
+            caller,
+            request: pool::OpenRequest {
+                nonce: pool::Nonce(nonce.0),
+                predecessor: predecessor.map(|nonce| pool::Nonce(nonce.0)),
+                open_number: number,
+                legs,
+            },
+        },
+        NodeRequest::Report { session, report, chunk, legs, total } => {
+            let request = Request::Report { report, chunk, legs, total };
+            Command::Speak { caller, session: session.number, request }
+        }
+        NodeRequest::Release { session, sequence, legs } => {
+            mutate(session, sequence, pool::Change::Release(legs))
+        }
+        NodeRequest::Adopt { session, sequence, legs } => {
+            mutate(session, sequence, pool::Change::Adopt(legs))
+        }
+        NodeRequest::Update { session, sequence, legs } => {
+            mutate(session, sequence, pool::Change::Update(legs))
+        }
+        NodeRequest::Allocate { session, sequence, calls } => {
+            mutate(session, sequence, pool::Change::Allocate(calls))
+        }
+        NodeRequest::Heartbeat { session, sequence, legs, told, past, optimistic } => {
+            let past = past.into_iter().map(|event| pool::Past {
+                number: event.number,
+                at: event.at,
+                what: match event.what {
+                    PastKind::Denied { call, reason } => pool::PastEvent::Denied { call, reason },
+                    PastKind::Ended { leg } => pool::PastEvent::Ended(leg),
+                },
+            });
+            let optimistic = u32::try_from(optimistic).unwrap_or(u32::MAX);
+            let heartbeat = pool::Heartbeat { sequence, legs, told, past: past.collect(), optimistic };
+            Command::Speak { caller, session: session.number, request: Request::Heartbeat(heartbeat) }
+        }
+    }
+}
+
+fn failure(refusal: &Refusal) -> Failure {
+    match refusal {
+        Refusal::Revoked => Failure::Revoked,
+        Refusal::OpenNumberOld { .. } => Failure::OpenNumberOld,
+        Refusal::ReportRequired { .. } | Refusal::ChunkOrder { .. } | Refusal::ReportMismatch { .. } => {
+            Failure::ReportRequired
+        }
+        _ => Failure::Stale,
+    }
+}
+
+pub(super) fn response(reply: Reply, position: Position) -> Result<Response, Failure> {
+    Ok(match reply {
+        Reply::Opened(opened) => {
+            let opened = opened.map_err(|refusal| failure(&refusal))?;
+            Response::Opened {
+                session: Session { generation: position.generation, number: opened.session },
+                node: opened.node,
+                heartbeat: opened.settings.heartbeat,
+                report_required: opened.report_required,
+                licenses: Vec::new(),
+                pools: pools(&opened.pools, position),
+            }
+        }
+        Reply::Reported(reported) => {
+            let reported = reported.map_err(|refusal| failure(&refusal))?;
+            let pools = pools(&[], position);
+            Response::Reported { complete: reported.complete, revoked: reported.revoked, pools }
+        }
+        Reply::Beat(beat) => {
+            let beat = beat.map_err(|refusal| failure(&refusal))?;
+            Response::Beaten {
+                revoked: beat.revoked,
+                report_required: beat.report_required,
+                past_recorded: beat.past_recorded,
+                licenses: Vec::new(),
+                pools: pools(&beat.pools, position),
+            }
+        }
+        Reply::Mutated(mutated) => {
+            let (mutation, states) = mutated.map_err(|refusal| failure(&refusal))?;
+            let pools = pools(&states, position);
+            match &*mutation {
+                pool::Mutation::Released => Response::Released { pools },
+                pool::Mutation::Adopted(leases, revoked) => Response::Adopted {
+                    leases: leases.iter().map(lease).collect(),
+                    revoked: revoked.clone(),
+                    pools,
+                },
+                pool::Mutation::Updated(answers) => Response::Updated {
+                    verdicts: answers.iter().map(|answer| verdict(&answer.verdict, lease)).collect(),
+                    pools,
+                },
+                pool::Mutation::Allocated(answers) => Response::Allocated {
+                    verdicts: answers
+                        .iter()
+                        .map(|answer| verdict(&answer.verdict, |leases| leases.iter().map(lease).collect()))
+                        .collect(),
+                    pools,
+                },
+            }
+        }
+        other => panic!("an answer of another kind: {other:?}"),
+    })
+}

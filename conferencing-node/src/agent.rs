@@ -101,17 +101,33 @@ impl Agent {
     ///
     /// # Errors
     /// [`SubmitError::Stopped`].
-    pub async fn submit(&self, command: Command) -> Result<Reply, SubmitError> {
-        let reply = self.handle.submit(command).await?.reply;
-        self.hand_out(&reply);
+    pub async fn submit(self: &Arc<Self>, command: Command) -> Result<Reply, SubmitError> {
+        self.carry_out(command, None).await
+    }
+
+    async fn ask(self: &Arc<Self>, command: Command) -> Result<Reply, AgentError> {
+        let reply = self.carry_out(command, Some(QUEUE)).await?;
+        self.wake.notify_one();
         Ok(reply)
     }
 
-    async fn ask(&self, command: Command) -> Result<Reply, AgentError> {
-        let reply = self.handle.submit_within(command, QUEUE).await?.reply;
-        self.hand_out(&reply);
-        self.wake.notify_one();
-        Ok(reply)
+    /// In a task of its own: an answer to one request can decide others, and must reach those who wait
+    /// for them also when the one who asked has gone.
+    async fn carry_out(
+        self: &Arc<Self>,
+        command: Command,
+        limit: Option<Duration>,
+    ) -> Result<Reply, SubmitError> {
+        let agent = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let done = match limit {
+                Some(limit) => agent.handle.submit_within(command, limit).await?,
+                None => agent.handle.submit(command).await?,
+            };
+            agent.hand_out(&done.reply);
+            Ok(done.reply)
+        });
+        task.await.unwrap_or(Err(SubmitError::Stopped))
     }
 
     fn hand_out(&self, reply: &Reply) {
@@ -129,57 +145,53 @@ impl Agent {
         }
     }
 
-    fn register(&self) -> (AskId, oneshot::Receiver<Outcome>) {
+    fn register(self: &Arc<Self>) -> Waiter {
         let ask = AskId(self.next.fetch_add(1, Ordering::Relaxed));
         let (waiter, answer) = oneshot::channel();
         self.asks.lock().unwrap_or_else(PoisonError::into_inner).insert(ask, waiter);
-        (ask, answer)
+        Waiter { agent: Arc::clone(self), ask, answer }
     }
 
-    fn forget(&self, ask: AskId) {
-        self.asks.lock().unwrap_or_else(PoisonError::into_inner).remove(&ask);
-    }
-
-    /// Waits for the pool until the budget is over, then has the node decide.
-    async fn wait(
-        &self,
-        ask: AskId,
-        mut answer: oneshot::Receiver<Outcome>,
-        until: Millis,
-    ) -> Result<Outcome, AgentError> {
+    /// Waits for the pool until the budget is over, then has the node decide what is still open.
+    async fn wait(self: &Arc<Self>, waiters: Vec<Waiter>, until: Millis) -> Result<Vec<Outcome>, AgentError> {
         let left = u64::try_from(until.since(self.boot()).0).unwrap_or_default();
-        if let Ok(Ok(outcome)) = tokio::time::timeout(Duration::from_millis(left), &mut answer).await {
-            return Ok(outcome);
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
+        let mut decided = Vec::with_capacity(waiters.len());
+        for mut waiter in waiters {
+            let outcome = tokio::time::timeout_at(deadline, &mut waiter.answer).await;
+            decided.push(outcome.map_err(|_| waiter));
         }
-        self.submit(Command::Expire { asks: vec![ask] }).await?;
-        self.wake.notify_one();
-        // Decided now, or just before: either way it has been handed out, or is about to be.
-        answer.await.map_err(|_| AgentError::Submit(SubmitError::Stopped))
+        let late = decided.iter().filter_map(|outcome| outcome.as_ref().err().map(|waiter| waiter.ask));
+        let asks: Vec<_> = late.collect();
+        if !asks.is_empty() {
+            self.submit(Command::Expire { asks }).await?;
+            self.wake.notify_one();
+        }
+        let mut outcomes = Vec::with_capacity(decided.len());
+        for outcome in decided {
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                // Decided now, or just before: either way it has been handed out, or is about to be.
+                Err(mut waiter) => (&mut waiter.answer).await,
+            };
+            outcomes.push(outcome.map_err(|_| AgentError::Submit(SubmitError::Stopped))?);
+        }
+        Ok(outcomes)
     }
 
     /// May a call's legs begin?
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn admit(&self, call: Call) -> Result<Decision, AgentError> {
-        let (ask, answer) = self.register();
-        match self.ask(Command::Admit { ask, call }).await {
-            Ok(Reply::Decided(decision)) => {
-                self.forget(ask);
-                Ok(decision)
-            }
-            Ok(Reply::Waiting { until, .. }) => match self.wait(ask, answer, until).await? {
-                Outcome::Call(decision) => Ok(decision),
-                Outcome::Leg(_) => Err(AgentError::Unexpected { command: "admit" }),
+    pub async fn admit(self: &Arc<Self>, call: Call) -> Result<Decision, AgentError> {
+        let waiter = self.register();
+        match self.ask(Command::Admit { ask: waiter.ask, call }).await? {
+            Reply::Decided(decision) => Ok(decision),
+            Reply::Waiting { until, .. } => match self.wait(vec![waiter], until).await?.pop() {
+                Some(Outcome::Call(decision)) => Ok(decision),
+                _ => Err(AgentError::Unexpected { command: "admit" }),
             },
-            Ok(_) => {
-                self.forget(ask);
-                Err(AgentError::Unexpected { command: "admit" })
-            }
-            Err(error) => {
-                self.forget(ask);
-                Err(error)
-            }
+            _ => Err(AgentError::Unexpected { command: "admit" }),
         }
     }
 
@@ -187,51 +199,37 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn update(&self, changes: Vec<(LegId, Media)>) -> Result<Vec<LegVerdict>, AgentError> {
-        let mut answers = HashMap::new();
-        let mut legs = Vec::with_capacity(changes.len());
-        for (leg, media) in changes {
-            let (ask, answer) = self.register();
-            answers.insert(ask, answer);
-            legs.push((ask, leg, media));
-        }
-        let asks: Vec<_> = legs.iter().map(|(ask, _, _)| *ask).collect();
-        let reply = self.ask(Command::UpdateLegs { legs }).await;
-        let waits = |reply: &[LegVerdict], ask: &AskId| {
-            reply.iter().any(|v| matches!(v, LegVerdict::Waiting { ask: waiting, .. } if waiting == ask))
+    pub async fn update(
+        self: &Arc<Self>,
+        changes: Vec<(LegId, Media)>,
+    ) -> Result<Vec<LegVerdict>, AgentError> {
+        let waiters: Vec<_> = changes.iter().map(|_| self.register()).collect();
+        let legs = changes.into_iter().zip(&waiters).map(|((leg, media), w)| (w.ask, leg, media)).collect();
+        let unexpected = AgentError::Unexpected { command: "update_legs" };
+        let Reply::Legs(mut verdicts) = self.ask(Command::UpdateLegs { legs }).await? else {
+            return Err(unexpected);
         };
-        let verdicts = match reply {
-            Ok(Reply::Legs(verdicts)) => Ok(verdicts),
-            Ok(_) => Err(AgentError::Unexpected { command: "update_legs" }),
-            Err(error) => Err(error),
+        let until = |verdict: &LegVerdict| match verdict {
+            LegVerdict::Waiting { until, .. } => Some(*until),
+            _ => None,
         };
-        for ask in asks {
-            if !verdicts.as_ref().is_ok_and(|verdicts| waits(verdicts, &ask)) {
-                self.forget(ask);
-            }
+        // One request, one budget.
+        let Some(until) = verdicts.iter().filter_map(until).min() else { return Ok(verdicts) };
+        let open = |verdict: &LegVerdict| matches!(verdict, LegVerdict::Waiting { .. });
+        let waiting = waiters.into_iter().zip(&verdicts).filter(|(_, verdict)| open(verdict));
+        let outcomes = self.wait(waiting.map(|(waiter, _)| waiter).collect(), until).await?;
+        for (verdict, outcome) in verdicts.iter_mut().filter(|verdict| open(verdict)).zip(outcomes) {
+            let Outcome::Leg(decided) = outcome else { return Err(unexpected) };
+            *verdict = decided;
         }
-        let mut decided = Vec::new();
-        for verdict in verdicts? {
-            decided.push(match verdict {
-                LegVerdict::Waiting { ask, until } => {
-                    let answer =
-                        answers.remove(&ask).ok_or(AgentError::Unexpected { command: "update_legs" })?;
-                    match self.wait(ask, answer, until).await? {
-                        Outcome::Leg(verdict) => verdict,
-                        Outcome::Call(_) => return Err(AgentError::Unexpected { command: "update_legs" }),
-                    }
-                }
-                verdict => verdict,
-            });
-        }
-        Ok(decided)
+        Ok(verdicts)
     }
 
     /// Legs ended. Answers how many ran until now.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn end_legs(&self, legs: Vec<LegId>) -> Result<u64, AgentError> {
+    pub async fn end_legs(self: &Arc<Self>, legs: Vec<LegId>) -> Result<u64, AgentError> {
         self.ended(Command::EndLegs { legs }).await
     }
 
@@ -239,12 +237,12 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn end_call(&self, call: CallId) -> Result<u64, AgentError> {
+    pub async fn end_call(self: &Arc<Self>, call: CallId) -> Result<u64, AgentError> {
         self.ended(Command::EndCall { call }).await
     }
 
     /// An end is never refused, so it waits as long as it takes.
-    async fn ended(&self, command: Command) -> Result<u64, AgentError> {
+    async fn ended(self: &Arc<Self>, command: Command) -> Result<u64, AgentError> {
         let reply = self.submit(command).await?;
         self.wake.notify_one();
         match reply {
@@ -258,7 +256,7 @@ impl Agent {
     /// # Errors
     /// [`AgentError`].
     pub async fn sync(
-        &self,
+        self: &Arc<Self>,
         source: SourceId,
         as_of: u64,
         legs: Vec<LegId>,
@@ -274,7 +272,7 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn status(&self) -> Result<Status, AgentError> {
+    pub async fn status(self: &Arc<Self>) -> Result<Status, AgentError> {
         match self.ask(Command::Status).await? {
             Reply::Status(status) => Ok(*status),
             _ => Err(AgentError::Unexpected { command: "status" }),
@@ -300,6 +298,14 @@ impl Agent {
         });
     }
 
+    /// A media server has read the list: it counts as told of its own legs. Without a name it is the
+    /// default source.
+    pub fn read_by(self: &Arc<Self>, state: &State, source: Option<&SourceId>) {
+        let reader = source.cloned().unwrap_or_default();
+        let revoked = Self::revoked(state, Some(&reader));
+        self.told(revoked.into_iter().map(|revoked| revoked.leg).collect());
+    }
+
     /// Revoked legs of a source that run, all sources when none is given.
     #[must_use]
     pub fn revoked(state: &State, source: Option<&SourceId>) -> Vec<Revocation> {
@@ -317,6 +323,19 @@ impl Agent {
     }
 }
 
+/// Somebody who waits for an answer; gone when he no longer does.
+struct Waiter {
+    agent: Arc<Agent>,
+    ask: AskId,
+    answer: oneshot::Receiver<Outcome>,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.agent.asks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.ask);
+    }
+}
+
 /// An administrator wants a leg ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
@@ -328,17 +347,22 @@ pub struct Revocation {
     pub source: SourceId,
 }
 
-/// Revocations of a source: those that are on, then each as it happens. Whoever reads the stream
-/// counts as told.
+/// A source that reads the stream of its revocations shows life so often.
+const LIFE: Duration = Duration::from_secs(30);
+
+/// Revocations of a source: those that are on, then each as it happens. A source that reads its stream
+/// counts as told, and as alive while it reads; without a name it is the default source.
 pub fn revocations(
     agent: &Arc<Agent>,
     source: Option<SourceId>,
 ) -> impl futures::Stream<Item = Revocation> + Send + use<> {
     let agent = Arc::clone(agent);
-    let (sender, receiver) = mpsc::channel(64);
+    let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut events = agent.handle().events();
         let mut seen = std::collections::HashSet::new();
+        let reader = source.clone().unwrap_or_default();
+        let mut life = tokio::time::interval(LIFE);
         let end = agent.shutdown().wait();
         tokio::pin!(end);
         loop {
@@ -346,17 +370,24 @@ pub fn revocations(
             let now = Agent::revoked(&agent.view().state, source.as_ref());
             seen.retain(|leg| now.iter().any(|revocation| revocation.leg == *leg));
             for revocation in now {
-                let leg = revocation.leg.clone();
+                let (leg, own) = (revocation.leg.clone(), revocation.source == reader);
                 if seen.insert(leg.clone()) {
                     if sender.send(revocation).await.is_err() {
                         return;
                     }
-                    agent.told(vec![leg]);
+                    if own {
+                        agent.told(vec![leg]);
+                    }
                 }
             }
             tokio::select! {
                 () = &mut end => return,
                 () = sender.closed() => return,
+                _ = life.tick() => {
+                    if agent.submit(Command::Alive { source: reader.clone() }).await.is_err() {
+                        return;
+                    }
+                }
                 event = events.recv() => {
                     if matches!(event, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
                         return;

@@ -202,11 +202,14 @@ async fn ask(state: PathBuf, json: bool, command: Command) -> anyhow::Result<Exi
     match command {
         Command::Serve { .. } => {}
         Command::Status => {
-            let answer = client.get_status(pb::GetStatusRequest {}).await.map_err(told)?;
+            let answer = client.get_status(pb::GetStatusRequest::default()).await.map_err(told)?;
             output::status(answer.get_ref(), json)?;
         }
         Command::Legs => {
-            let answer = client.list_legs(pb::ListLegsRequest {}).await.map_err(told)?;
+            let answer = client
+                .list_legs(pb::ListLegsRequest { source: String::new(), observer: true })
+                .await
+                .map_err(told)?;
             output::legs(answer.get_ref(), json)?;
         }
         Command::Call(CallCommand::Start(start)) => {

@@ -15,6 +15,8 @@ pub const FILE: &str = "conferencing-node.toml";
 pub const SOCKET: &str = "conferencing-node.sock";
 
 const BUDGET: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// A source is expected to show life every 30 s; less silence than this proves nothing.
+const MIN_ORPHAN: Duration = Duration::from_secs(120);
 const MAX_GRACE: Duration = Duration::from_secs(14 * 86_400);
 
 /// Everything that can be configured.
@@ -139,6 +141,10 @@ impl Config {
         loopback("metrics", config.metrics)?;
         if config.budget < BUDGET.0 || config.budget > BUDGET.1 {
             return Err(Unfit::Range { field: "budget", given: config.budget, range: "300ms to 5s" });
+        }
+        if config.orphan_after < MIN_ORPHAN {
+            let given = config.orphan_after;
+            return Err(Unfit::Range { field: "orphan_after", given, range: "at least 2m" });
         }
         if config.grace > MAX_GRACE {
             return Err(Unfit::Range { field: "grace", given: config.grace, range: "at most 14d" });

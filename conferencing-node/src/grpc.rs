@@ -82,6 +82,19 @@ const fn contact(contact: Contact) -> pb::Contact {
     }
 }
 
+impl Admission {
+    /// A source that is named shows life.
+    async fn alive(&self, source: &str) -> Result<Option<headroom_core::SourceId>, Status> {
+        if source.is_empty() {
+            return Ok(None);
+        }
+        let source: headroom_core::SourceId = decode::id(source, "source")?;
+        let alive = conferencing_core::Command::Alive { source: source.clone() };
+        self.agent.submit(alive).await?;
+        Ok(Some(source))
+    }
+}
+
 #[tonic::async_trait]
 impl AdmissionService for Admission {
     async fn admit(&self, request: Request<pb::AdmitRequest>) -> Result<Response<pb::AdmitResponse>, Status> {
@@ -170,8 +183,10 @@ impl AdmissionService for Admission {
 
     async fn list_legs(
         &self,
-        _: Request<pb::ListLegsRequest>,
+        request: Request<pb::ListLegsRequest>,
     ) -> Result<Response<pb::ListLegsResponse>, Status> {
+        let message = request.into_inner();
+        let source = self.alive(&message.source).await?;
         let view = self.agent.view();
         let state = &view.state;
         let leg = |record: &conferencing_core::LegRecord| pb::ActiveLeg {
@@ -189,8 +204,13 @@ impl AdmissionService for Admission {
             admitted_at_ms: record.running.admitted_at.0,
             participant: record.running.leg.participant.to_string(),
         };
-        let legs = state.legs.values().map(|record| leg(record)).collect();
-        self.agent.told(state.revoked.iter().cloned().collect());
+        let wanted = |record: &&std::sync::Arc<conferencing_core::LegRecord>| {
+            source.as_ref().is_none_or(|source| record.source() == source)
+        };
+        let legs = state.legs.values().filter(wanted).map(|record| leg(record)).collect();
+        if !message.observer {
+            self.agent.read_by(state, source.as_ref());
+        }
         Ok(Response::new(pb::ListLegsResponse { as_of: state.counters.revision, legs }))
     }
 
@@ -208,8 +228,9 @@ impl AdmissionService for Admission {
 
     async fn get_status(
         &self,
-        _: Request<pb::GetStatusRequest>,
+        request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
+        self.alive(&request.into_inner().source).await?;
         let status = self.agent.status().await.map_err(refused)?;
         let millis = |span: headroom_core::Millis| u64::try_from(span.0).unwrap_or_default();
         Ok(Response::new(pb::GetStatusResponse {
@@ -224,6 +245,8 @@ impl AdmissionService for Admission {
             unconfirmed: status.unconfirmed,
             alarms: status.alarms,
             version: env!("CARGO_PKG_VERSION").into(),
+            draining: status.draining,
+            past_events: status.past,
         }))
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -26,10 +26,12 @@ use crate::json;
 /// Largest body that is read.
 pub const MAX_BODY: usize = 4 * 1024 * 1024;
 
+/// How much of a body that is too large is read before the connection closes.
+const DRAINED: usize = 64 * 1024 * 1024;
+
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 type App = State<Arc<Agent>>;
-type Body = Result<Bytes, BytesRejection>;
 type Segment = Result<Path<String>, PathRejection>;
 
 /// All routes.
@@ -43,7 +45,6 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/events", get(events))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(agent)
 }
 
@@ -122,13 +123,33 @@ impl From<Conflict> for Refusal {
     }
 }
 
-impl From<BytesRejection> for Refusal {
-    fn from(rejection: BytesRejection) -> Self {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let text = format!("the body is larger than {MAX_BODY} bytes");
-            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text).at("body");
+/// A body of at most [`MAX_BODY`] bytes.
+struct Body(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Refusal;
+
+    /// A body that is too large is read on for a while and dropped: a client that still writes when the
+    /// connection closes would see a broken pipe instead of the refusal.
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let mut stream = request.into_body().into_data_stream();
+        let (mut body, mut read) = (Vec::new(), 0_usize);
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| {
+                Refusal::new(StatusCode::BAD_REQUEST, "malformed", error.to_string()).at("body")
+            })?;
+            read = read.saturating_add(chunk.len());
+            if read <= MAX_BODY {
+                body.extend_from_slice(&chunk);
+            } else if read > DRAINED {
+                break;
+            }
         }
-        Self::new(StatusCode::BAD_REQUEST, "malformed", rejection.body_text()).at("body")
+        if read > MAX_BODY {
+            let text = format!("the body is larger than {MAX_BODY} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text).at("body"));
+        }
+        Ok(Self(body.into()))
     }
 }
 
@@ -139,7 +160,7 @@ fn ok(body: Value) -> Answer {
 }
 
 fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Refusal> {
-    json::read(&body?).map_err(Refusal::malformed)
+    json::read(&body.0).map_err(Refusal::malformed)
 }
 
 fn segment<T: std::str::FromStr<Err = IdError>>(segment: Segment, field: &str) -> Result<T, Refusal> {
@@ -222,8 +243,7 @@ async fn list(State(agent): App, uri: Uri) -> Answer {
         .filter(wanted)
         .map(|record| json::leg(record, state.unconfirmed.contains(record.id())))
         .collect();
-    // Who reads the list has been told.
-    agent.told(Agent::revoked(state, source.as_ref()).into_iter().map(|revoked| revoked.leg).collect());
+    agent.read_by(state, source.as_ref());
     ok(json!({ "as_of": state.counters.revision, "legs": legs }))
 }
 
@@ -253,37 +273,27 @@ async fn events(State(agent): App, uri: Uri) -> Answer {
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEPALIVE)).into_response())
 }
 
+/// What a query may name.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    source: Option<String>,
+}
+
 /// The source that a query names.
 fn source(uri: &Uri) -> Result<Option<SourceId>, Refusal> {
-    let Some(text) = uri.query().and_then(|query| query.strip_prefix("source=")) else { return Ok(None) };
-    let source: Result<SourceId, IdError> = percent_decoded(text).parse();
+    let Query(named) = Query::<Named>::try_from_uri(uri)
+        .map_err(|error| Refusal::malformed(FieldError::new("query", error.body_text())))?;
+    let Some(text) = named.source else { return Ok(None) };
+    let source: Result<SourceId, IdError> = text.parse();
     source.map(Some).map_err(|error| Refusal::malformed(FieldError::new("source", error)))
 }
 
-async fn alive(agent: &Agent, source: Option<&SourceId>) -> Result<(), Refusal> {
+async fn alive(agent: &Arc<Agent>, source: Option<&SourceId>) -> Result<(), Refusal> {
     if let Some(source) = source {
         agent.submit(Command::Alive { source: source.clone() }).await.map_err(AgentError::from)?;
     }
     Ok(())
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(if *first == b'+' { b' ' } else { *first });
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn nowhere(uri: Uri, headers: HeaderMap) -> Response {

@@ -74,6 +74,9 @@ fn some_texts<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Text>, D::Error> {
     if texts.len() > limit {
         return Err(Error::custom(format_args!("{} given, at most {limit} are allowed", texts.len())));
     }
+    if let Some(index) = texts.iter().position(|text| text.0.is_empty()) {
+        return Err(Error::custom(format_args!("item {index} must not be empty")));
+    }
     Ok(texts.into_iter().map(|text| text.0).collect())
 }
 

@@ -38,6 +38,11 @@ pub fn connect(bundle: &NodeBundle, management: Option<&str>) -> Result<Channel,
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         AddressError { address: address.clone(), why: cause.unwrap_or_else(|| error.to_string()) }
     };
+    // Without TLS anybody at that address would be believed.
+    if !address.starts_with("https://") {
+        let why = "write https://HOST:PORT".to_owned();
+        return Err(AddressError { address, why });
+    }
     let endpoint = Endpoint::from_shared(address.clone())
         .map_err(unusable)?
         .tls_config(bundle.client())
@@ -65,7 +70,7 @@ pub async fn run(agent: Arc<Agent>, channel: Channel) {
     }
 }
 
-async fn speak(agent: &Agent, client: LeaseServiceClient<Channel>) {
+async fn speak(agent: &Arc<Agent>, client: LeaseServiceClient<Channel>) {
     let mut command = Command::Poll { jitter: jitter() };
     let mut complaints = Complaints::default();
     loop {

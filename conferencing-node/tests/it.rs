@@ -204,7 +204,7 @@ async fn without_any_contact_calls_are_denied_as_not_enrolled_over_http_and_grpc
     assert_eq!((&answer["node"], &answer["legs"]), (&json!("a"), &json!(0)));
 
     let mut client = service.client().await;
-    let status = client.get_status(pb::GetStatusRequest {}).await.expect("a status").into_inner();
+    let status = client.get_status(pb::GetStatusRequest::default()).await.expect("a status").into_inner();
     assert_eq!(status.contact(), pb::Contact::NotEnrolled);
     let error = client.admit(pb::AdmitRequest { call: None }).await.expect_err("no call");
     assert_eq!(error.code(), tonic::Code::InvalidArgument);

@@ -224,7 +224,7 @@ impl Agent {
     /// # Errors
     /// When the node does not answer.
     pub async fn legs(&self) -> Result<Vec<admission::ActiveLeg>> {
-        let answer = self.rpc.clone().list_legs(admission::ListLegsRequest {}).await;
+        let answer = self.rpc.clone().list_legs(admission::ListLegsRequest::default()).await;
         answer.map(|a| a.into_inner().legs).map_err(rpc("ListLegs"))
     }
 
@@ -233,7 +233,7 @@ impl Agent {
     /// # Errors
     /// When the node does not answer.
     pub async fn status(&self) -> Result<admission::GetStatusResponse> {
-        let answer = self.rpc.clone().get_status(admission::GetStatusRequest {}).await;
+        let answer = self.rpc.clone().get_status(admission::GetStatusRequest::default()).await;
         answer.map(tonic::Response::into_inner).map_err(rpc("GetStatus"))
     }
 }

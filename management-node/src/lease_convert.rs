@@ -168,6 +168,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
         Refusal::Revoked => status::revoked(),
+        Refusal::Unknown => status::reasoned(Code::Unavailable, "UNKNOWN_NODE", text),
         Refusal::SessionStale { .. } | Refusal::SequenceUnknown { .. } => {
             status::precondition(status::SESSION_STALE, text)
         }

@@ -16,3 +16,4 @@ mod lease_convert;
 mod observe;
 mod output;
 pub mod serve;
+mod support;

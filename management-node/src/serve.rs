@@ -19,7 +19,7 @@ use crate::admin_api::AdminApi;
 use crate::config::Config;
 use crate::deployment::{self, Deployment};
 use crate::lease_api::LeaseApi;
-use crate::observe;
+use crate::{observe, support};
 
 /// How often the pool's clock is moved.
 const TICK: Duration = Duration::from_millis(500);
@@ -55,6 +55,7 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let published = endpoints.publish(state).context("cannot write endpoints.json")?;
     tracing::info!(grpc = nodes.address(), socket = local.address(), "serving");
     let ticking = tokio::spawn(tick(pool.clone(), shutdown.clone()));
+    let supporting = tokio::spawn(support::log(pool.clone()));
     let sampled = pool.clone();
     let for_prometheus = metrics::route(move || observe::sample(sampled.clone()));
     let patience = Patience::default();
@@ -72,6 +73,7 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     shutdown.trigger();
     drop(published);
     ticking.abort();
+    supporting.abort();
     if outcome.is_ok() {
         committer.stop().await.context("the store failed at the end")?;
         tracing::info!("ended");

@@ -81,6 +81,7 @@ pub(super) fn command(caller: CertificateHash, request: &NodeRequest) -> Command
 fn failure(refusal: &Refusal) -> Failure {
     match refusal {
         Refusal::Revoked => Failure::Revoked,
+        Refusal::Unknown => Failure::Undecided { retry_after: None },
         Refusal::OpenNumberOld { .. } => Failure::OpenNumberOld,
         Refusal::ReportRequired { .. } | Refusal::ChunkOrder { .. } | Refusal::ReportMismatch { .. } => {
             Failure::ReportRequired

@@ -8,7 +8,7 @@ use headroom_core::{Call, Charge, DenialReason, Feature, Leg, LegId, Media, Mill
 use crate::command::{AskId, Conflict, Decision, Granted, GrantedLeg, LegVerdict, Reply};
 use crate::event::{Event, NewLeg, Why};
 use crate::machine::{Node, reading};
-use crate::state::State;
+use crate::state::{LegRecord, State};
 use crate::uplink::{Phase, PoolLease};
 use crate::volatile::{Ask, Question, Volatile};
 
@@ -38,7 +38,7 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
     if all_run(state, &call) {
         return Reply::Decided(Decision::Granted(repeat(tx, &call)));
     }
-    if state.counters.draining {
+    if state.counters.draining && !carries_on(state, &call) {
         return Reply::Decided(deny(tx, now, call, DenialReason::Draining));
     }
     if decides_alone(tx.volatile()) {
@@ -97,10 +97,15 @@ pub(crate) fn repeat(tx: &mut Tx<'_, Node>, call: &Call) -> Granted {
     Granted { legs, optimistic: records.into_iter().any(|r| r.optimistic()) }
 }
 
-/// The media server knows of these legs after a restart: they are no longer in doubt.
+/// The media server knows of these legs, because it named them or was answered: they are no longer
+/// in doubt.
 pub(crate) fn confirm<'a>(tx: &mut Tx<'_, Node>, legs: impl Iterator<Item = &'a LegId>) {
     let state = tx.state();
-    let legs: Vec<_> = legs.filter(|leg| state.unconfirmed.contains(*leg)).cloned().collect();
+    let in_doubt = |leg: &LegId| state.undelivered.contains(leg) || state.unconfirmed.contains(leg);
+    let legs: Vec<_> = legs.filter(|leg| in_doubt(leg)).cloned().collect();
+    for leg in &legs {
+        tx.volatile_mut().granted_at.remove(leg);
+    }
     if !legs.is_empty() {
         tx.emit(Event::Confirmed { legs });
     }
@@ -154,16 +159,35 @@ fn added(state: &State, call: &Call) -> BTreeMap<Feature, Units> {
     needs
 }
 
+/// Whether a call is no new one: each new leg takes over from a leg that runs here, or joins a call
+/// that is paid for as a whole.
+fn carries_on(state: &State, call: &Call) -> bool {
+    let runs = |leg: &LegId| state.legs.get(leg).filter(|record| !record.revoked);
+    let mut replaced = BTreeSet::new();
+    let mut takes_over = |leg: &Leg| {
+        leg.replaces.as_ref().is_some_and(|old| runs(old).is_some() && replaced.insert(old.clone()))
+    };
+    let joins = |leg: &Leg| {
+        let feature = rate_leg(&call.info, leg).feature;
+        let mut legs = state.calls.get(&call.info.call).into_iter().flatten().filter_map(runs);
+        feature.per_call() && legs.any(|record| record.running.charge.feature == feature)
+    };
+    let mut new = call.legs.iter().filter(|leg| is_foreign(state, leg) || !state.legs.contains_key(&leg.leg));
+    new.all(|leg| takes_over(leg) || joins(leg))
+}
+
 /// The node's own decision about a call.
 pub(crate) fn decide_call(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Decision {
     let own_run = call.legs.iter().all(|l| is_foreign(tx.state(), l) || tx.state().legs.contains_key(&l.leg));
     if own_run && call.legs.iter().any(|leg| tx.state().legs.contains_key(&leg.leg)) {
         return Decision::Granted(grant(tx, now, call, None));
     }
-    let reason = standing(tx, now).err().or_else(|| {
-        let full =
-            |(feature, units): (Feature, Units)| !units.is_zero() && known_full(tx.volatile(), now, &feature);
-        added(tx.state(), call).into_iter().any(full).then_some(DenialReason::InsufficientLicenses)
+    let needs: Vec<_> = added(tx.state(), call).into_iter().filter(|(_, units)| !units.is_zero()).collect();
+    // What moves units and adds none is no new call; one that needs more is judged like any increase.
+    let old = needs.is_empty() && carries_on(tx.state(), call);
+    let reason = standing(tx, now).err().filter(|_| !old).or_else(|| {
+        let full = needs.iter().any(|(feature, _)| known_full(tx.volatile(), now, feature));
+        full.then_some(DenialReason::InsufficientLicenses)
     });
     match reason {
         Some(reason) => deny(tx, now, call.clone(), reason),
@@ -183,8 +207,14 @@ pub(crate) fn grant(
     call: &Call,
     leases: Option<&BTreeMap<LegId, PoolLease>>,
 ) -> Granted {
-    let mut legs = Vec::new();
-    let mut answer = Vec::new();
+    let (mut legs, mut answer) = (Vec::new(), Vec::new());
+    let state = tx.state();
+    let runs = |leg: &Leg| {
+        let record = state.legs.get(&leg.leg).filter(|_| !is_foreign(state, leg));
+        record.is_some_and(|record| record.call() == &call.info.call)
+    };
+    let named: Vec<_> = call.legs.iter().filter(|leg| runs(leg)).map(|leg| leg.leg.clone()).collect();
+    confirm(tx, named.iter());
     for leg in &call.legs {
         let lease = leases.and_then(|leases| leases.get(&leg.leg));
         let charge = lease.map_or_else(|| rate_leg(&call.info, leg), |lease| lease.charge.clone());
@@ -252,8 +282,7 @@ fn update_leg(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, leg: LegId, media: Me
         return change(tx, &leg, media, charge, false);
     }
     if record.revoked {
-        let units = record.running.charge.units;
-        return LegVerdict::Denied { reason: DenialReason::InsufficientLicenses, units };
+        return deny_leg(tx, now, &record, media, DenialReason::InsufficientLicenses);
     }
     if decides_alone(tx.volatile()) {
         return decide_leg(tx, now, &leg, media);
@@ -293,10 +322,23 @@ pub(crate) fn decide_leg(tx: &mut Tx<'_, Node>, now: Now, leg: &LegId, media: Me
             full.then_some(DenialReason::InsufficientLicenses)
         });
         if let Some(reason) = reason {
-            return LegVerdict::Denied { reason, units: counted.units };
+            return deny_leg(tx, now, &record, media, reason);
         }
     }
     change(tx, leg, media, charge, more)
+}
+
+/// Denies a leg's media by the node's own decision, and notes it for the pool's list.
+fn deny_leg(
+    tx: &mut Tx<'_, Node>,
+    now: Now,
+    record: &LegRecord,
+    media: Media,
+    reason: DenialReason,
+) -> LegVerdict {
+    let leg = Leg { media, ..record.running.leg.clone() };
+    deny(tx, now, Call { info: record.running.info.clone(), legs: vec![leg] }, reason);
+    LegVerdict::Denied { reason, units: record.running.charge.units }
 }
 
 /// Whether the pool takes mutations now.

@@ -79,9 +79,9 @@ fn take_response(
             }
             Vec::new()
         }
-        (Load::Report { last }, Response::Reported { complete, revoked, pools }) => {
+        (Load::Report { last, end }, Response::Reported { complete, revoked, pools }) => {
             learn(tx, now, &pools);
-            reported(tx, now, last && complete, revoked);
+            reported(tx, now, last && complete, end, revoked);
             Vec::new()
         }
         (Load::Release(legs), Response::Released { pools }) => {
@@ -134,6 +134,9 @@ fn beaten(tx: &mut Tx<'_, Node>, now: Now, report_required: bool, jitter: u32) {
     let link = *link;
     if report_required {
         begin_report(tx, link);
+    } else {
+        // It is contact: nothing else may be due for a long time.
+        tx.volatile_mut().circuit.open = false;
     }
 }
 
@@ -151,14 +154,14 @@ fn activate(volatile: &mut Volatile, link: Link) {
 
 pub(crate) fn begin_report(tx: &mut Tx<'_, Node>, link: Link) {
     let mut snapshot = tx.state().legs.clone();
-    for leg in &tx.state().revoked {
+    for leg in tx.state().revoked.iter().chain(&tx.volatile().unreported) {
         snapshot.remove(leg);
     }
     let link = Link { reports: link.reports + 1, ..link };
     tx.volatile_mut().phase = Phase::Reporting { link, snapshot, chunk: 0, after: None, revoked: Vec::new() };
 }
 
-fn reported(tx: &mut Tx<'_, Node>, now: Now, complete: bool, more: Vec<LegId>) {
+fn reported(tx: &mut Tx<'_, Node>, now: Now, complete: bool, end: Option<LegId>, more: Vec<LegId>) {
     match std::mem::take(&mut tx.volatile_mut().phase) {
         Phase::Reporting { link, snapshot, mut revoked, .. } if complete => {
             revoked.extend(more);
@@ -168,9 +171,7 @@ fn reported(tx: &mut Tx<'_, Node>, now: Now, complete: bool, more: Vec<LegId>) {
         }
         Phase::Reporting { link, snapshot, chunk, after, mut revoked } => {
             revoked.extend(more);
-            let from = after.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-            let rest = snapshot.range::<_, LegId>((from, std::ops::Bound::Unbounded));
-            let after = rest.take(headroom_core::call::MAX_LEGS).last().map(|(leg, _)| leg.clone());
+            let after = end.or(after);
             tx.volatile_mut().phase = Phase::Reporting { link, snapshot, chunk: chunk + 1, after, revoked };
         }
         phase => tx.volatile_mut().phase = phase,
@@ -247,6 +248,12 @@ fn hold(
 ) {
     let running = tx.state().legs.get(&which.leg).filter(|r| r.revision == which.revision);
     if running.is_none_or(|record| !record.revoked) {
+        // The lease is that of the leg that runs under this id; giving back the one before, which the
+        // pool never told apart, would take it away.
+        let before = tx.state().ending.get(&which.leg).filter(|_| running.is_some() && held.is_some());
+        if let Some(revision) = before.map(|ending| ending.revision) {
+            tx.emit(Event::Released { legs: vec![Which { leg: which.leg.clone(), revision }] });
+        }
         tx.emit(Event::Held { which, call, held, lease });
     }
 }
@@ -271,6 +278,7 @@ fn updated(
             Some((ask, Outcome::Leg(admit::change(tx, &leg, media, charge, false))))
         }
         Verdict::Denied(reason) => {
+            withdraw(tx, item.denied);
             let units = tx.state().legs.get(&leg).map(|r| r.running.charge.units).unwrap_or_default();
             Some((question?.0, Outcome::Leg(LegVerdict::Denied { reason, units })))
         }
@@ -290,6 +298,9 @@ fn allocated(
     verdict: Verdict<Vec<PoolLease>>,
 ) -> Option<(AskId, Outcome)> {
     let waiting = asks::take(tx.volatile_mut(), item.ask);
+    if matches!(verdict, Verdict::Denied(_)) {
+        withdraw(tx, item.denied);
+    }
     let decision = match verdict {
         Verdict::Granted(leases) => {
             let leases: BTreeMap<_, _> = leases.into_iter().map(|l| (l.leg.clone(), l)).collect();
@@ -301,6 +312,13 @@ fn allocated(
         Verdict::Refused { field, text } => Decision::Refused { field, text },
     };
     waiting.map(|_| (item.ask, Outcome::Call(decision)))
+}
+
+/// The pool has recorded a denial that was noted here too.
+fn withdraw(tx: &mut Tx<'_, Node>, denied: Option<u64>) {
+    if let Some(number) = denied.filter(|number| tx.state().past.contains_key(number)) {
+        tx.emit(Event::PastWithdrawn { number });
+    }
 }
 
 /// The pool granted a call: to who waits, or to legs decided here meanwhile, or to nobody any more.

@@ -9,6 +9,7 @@ use imbl::{OrdMap, OrdSet};
 use crate::event::{Event, NewLeg, PastEvent, PastKind, Which, Why};
 use crate::grace::BootId;
 use crate::state::{DEAD_FOR, Ending, LegRecord, MAX_PAST, Nonce, State};
+use crate::weight::{self, Weigh};
 
 impl State {
     /// Applies an event.
@@ -80,10 +81,11 @@ impl State {
                 self.note_past(*at, PastKind::Denied { call: call.clone(), reason: *reason });
             }
             Event::PastRecorded { number } => {
-                while self.past.get_min().is_some_and(|(first, _)| first <= number) {
-                    self.past = self.past.without_min().1;
+                while let Some(first) = self.past.get_min().map(|(first, _)| *first).filter(|n| n <= number) {
+                    self.drop_past(first);
                 }
             }
+            Event::PastWithdrawn { number } => self.drop_past(*number),
             Event::Draining { on } => self.counters.draining = *on,
             Event::Counters { counters } => self.counters = counters.clone(),
             Event::Leg { record, undelivered, unconfirmed } => {
@@ -101,7 +103,7 @@ impl State {
                 self.dead_order.insert((*boot, leg.clone()));
             }
             Event::Past { event } => {
-                self.past.insert(event.number, Arc::new(event.clone()));
+                self.keep_past(event.clone());
             }
         }
     }
@@ -191,9 +193,24 @@ impl State {
     fn note_past(&mut self, at: Millis, what: PastKind) {
         self.counters.past += 1;
         let number = self.counters.past;
-        self.past.insert(number, Arc::new(PastEvent { number, at, what }));
-        if self.past.len() > MAX_PAST {
-            self.past = self.past.without_min().1;
+        self.keep_past(PastEvent { number, at, what });
+        while self.past.len() > MAX_PAST || self.past_weight > weight::PAST {
+            match self.past.get_min().map(|(first, _)| *first) {
+                Some(first) if first != number => self.drop_past(first),
+                _ => break,
+            }
+        }
+    }
+
+    fn keep_past(&mut self, event: PastEvent) {
+        self.drop_past(event.number);
+        self.past_weight += event.weight();
+        self.past.insert(event.number, Arc::new(event));
+    }
+
+    fn drop_past(&mut self, number: u64) {
+        if let Some(event) = self.past.remove(&number) {
+            self.past_weight -= event.weight();
         }
     }
 

@@ -82,17 +82,29 @@ pub(crate) fn expire(tx: &mut Tx<'_, Node>, now: Now, asks: Vec<AskId>) -> Vec<(
 fn expire_one(tx: &mut Tx<'_, Node>, now: Now, ask: AskId) -> Option<Outcome> {
     let taken = take(tx.volatile_mut(), ask)?;
     Some(match taken.what {
-        Question::Leg { leg, media } => Outcome::Leg(decide_leg(tx, now, &leg, media)),
+        Question::Leg { leg, media } => {
+            let before = tx.state().counters.past;
+            let verdict = decide_leg(tx, now, &leg, media);
+            let past = tx.state().counters.past;
+            if taken.in_flight && past > before {
+                note_denial(tx.volatile_mut(), ask, past);
+            }
+            Outcome::Leg(verdict)
+        }
         Question::Call { mut call, ended } => {
             let gone = gone(tx.state(), now, &call);
             if let Some(released) = without(&mut call, &ended.into_iter().chain(gone).collect()) {
                 return Some(Outcome::Call(Decision::Conflict(released)));
             }
-            let before = tx.state().counters.revision;
+            let (before, noted) = (tx.state().counters.revision, tx.state().counters.past);
             let decision = decide_call(tx, now, &call);
-            let revision = tx.state().counters.revision;
+            let (revision, past) = (tx.state().counters.revision, tx.state().counters.past);
             if taken.in_flight && revision > before {
                 note_admission(tx.volatile_mut(), ask, revision);
+            }
+            // An admission notes past events too, for legs that it replaces.
+            if taken.in_flight && past > noted && matches!(decision, Decision::Denied(_)) {
+                note_denial(tx.volatile_mut(), ask, past);
             }
             Outcome::Call(decision)
         }
@@ -124,6 +136,22 @@ fn note_admission(volatile: &mut Volatile, ask: AskId, revision: u64) {
         for item in items.iter_mut().filter(|item| item.ask == ask) {
             item.admitted = Some(revision);
         }
+    }
+}
+
+/// Remembers in the request under way that its question was denied here, and which past event says
+/// so: if the pool denies it too, that is recorded once.
+fn note_denial(volatile: &mut Volatile, ask: AskId, past: u64) {
+    let Some(flight) = &mut volatile.flight else { return };
+    match &mut flight.load {
+        Load::Allocate(items) => {
+            items.iter_mut().filter(|item| item.ask == ask).for_each(|item| item.denied = Some(past));
+        }
+        Load::Update(items) => {
+            let named = items.iter_mut().filter(|item| item.ask == Some(ask));
+            named.for_each(|item| item.denied = Some(past));
+        }
+        Load::Open(_) | Load::Report { .. } | Load::Release(_) | Load::Adopt(_) | Load::Heartbeat(_) => {}
     }
 }
 

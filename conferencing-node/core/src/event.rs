@@ -298,6 +298,13 @@ pub enum Event {
         #[n(0)]
         which: Which,
     },
+    /// A past event is not for the pool: it has recorded that denial itself, or cannot read it.
+    #[n(22)]
+    PastWithdrawn {
+        /// Its number.
+        #[n(0)]
+        number: u64,
+    },
     /// In a snapshot: a past event.
     #[n(20)]
     Past {

@@ -7,8 +7,8 @@ use crate::asks;
 use crate::command::{Decision, LegVerdict, Outcome};
 use crate::event::Event;
 use crate::machine::{Node, reading};
-use crate::uplink::{Failure, Load, Phase};
-use crate::volatile::Volatile;
+use crate::uplink::{Failure, Load, Phase, Request};
+use crate::volatile::{Kind, Singly, Volatile};
 
 /// Pause between probes: first and highest ceiling.
 const PROBE: (Millis, Millis) = (Millis(500), Millis(15_000));
@@ -16,6 +16,7 @@ const PROBE: (Millis, Millis) = (Millis(500), Millis(15_000));
 const SILENT: Millis = Millis(5_000);
 /// So many attempts without a decision in a row, and decisions are made here.
 const UNDECIDED: u32 = 3;
+
 pub(crate) fn take_failure(tx: &mut Tx<'_, Node>, now: Now, failure: Failure, jitter: u32) -> Outcomes {
     match failure {
         Failure::Undecided { retry_after } => return undecided(tx, now, retry_after, jitter),
@@ -53,7 +54,7 @@ pub(crate) fn take_failure(tx: &mut Tx<'_, Node>, now: Now, failure: Failure, ji
             tx.volatile_mut().circuit.ceiling = PROBE.1;
             return undecided(tx, now, None, jitter);
         }
-        Failure::Invalid { field, text } => return invalid(tx, &field, &text),
+        Failure::Invalid { field, text } => return invalid(tx, now, &field, &text, jitter),
     }
     Vec::new()
 }
@@ -98,22 +99,24 @@ fn undecided(tx: &mut Tx<'_, Node>, now: Now, retry_after: Option<Millis>, jitte
 
 /// The pool finds fault with a request. Nothing was done. With several items, each is sent alone, so
 /// that the faulty one hits nobody else.
-fn invalid(tx: &mut Tx<'_, Node>, field: &str, text: &str) -> Outcomes {
+fn invalid(tx: &mut Tx<'_, Node>, now: Now, field: &str, text: &str, jitter: u32) -> Outcomes {
     let volatile = tx.volatile_mut();
     let Some(flight) = volatile.flight.take() else { return Vec::new() };
     for ask in volatile.asks.values_mut() {
         ask.in_flight = false;
     }
-    let many = match &flight.load {
-        Load::Release(items) => items.len() > 1,
-        Load::Adopt(items) => items.len() > 1,
-        Load::Update(items) => items.len() > 1,
-        Load::Allocate(items) => items.len() > 1,
-        Load::Open(_) | Load::Report { .. } | Load::Heartbeat(_) => false,
+    let (kind, left) = match &flight.load {
+        Load::Release(items) => (Kind::Release, items.len()),
+        Load::Adopt(items) => (Kind::Adopt, items.len()),
+        Load::Update(items) => (Kind::Update, items.len()),
+        Load::Allocate(items) => (Kind::Allocate, items.len()),
+        Load::Open(_) | Load::Report { .. } | Load::Heartbeat(_) => {
+            return session_refused(tx, now, &flight.request, field, jitter);
+        }
     };
     decided(volatile);
-    volatile.singly = many;
-    if many {
+    volatile.singly = (left > 1).then_some(Singly { kind, left });
+    if left > 1 {
         return Vec::new();
     }
     match flight.load {
@@ -140,11 +143,39 @@ fn invalid(tx: &mut Tx<'_, Node>, field: &str, text: &str) -> Outcomes {
                 return vec![(ask, Outcome::Call(Decision::Refused { field, text }))];
             }
         }
-        Load::Open(_) | Load::Report { .. } | Load::Heartbeat(_) => {
-            drop_session(volatile);
-            volatile.circuit.open = true;
-            volatile.circuit.not_before = volatile.circuit.since.unwrap_or_default().plus(PROBE.1);
-        }
+        // Dealt with above.
+        Load::Open(_) | Load::Report { .. } | Load::Heartbeat(_) => {}
     }
     Vec::new()
+}
+
+/// The pool finds fault with what begins or keeps a session. The one item at fault is left out, so
+/// that it cannot keep the node out of contact; else there is nothing but a new session, after a pause.
+fn session_refused(tx: &mut Tx<'_, Node>, now: Now, request: &Request, field: &str, jitter: u32) -> Outcomes {
+    let (leg, past) = match request {
+        Request::Report { legs, .. } => (at(legs, "legs", field).map(|l| l.leg.leg.clone()), None),
+        Request::Heartbeat { past, .. } => (None, at(past, "past", field).map(|event| event.number)),
+        _ => (None, None),
+    };
+    if let Some(leg) = leg {
+        let volatile = tx.volatile_mut();
+        volatile.stuck.insert(leg.clone());
+        volatile.unreported.insert(leg);
+        report_again(tx);
+    } else if let Some(number) = past {
+        tx.emit(Event::PastWithdrawn { number });
+    } else {
+        let volatile = tx.volatile_mut();
+        drop_session(volatile);
+        // Openings are answered, so counting attempts alone would not slow this down.
+        volatile.circuit.undecided = UNDECIDED;
+        volatile.circuit.ceiling = PROBE.1;
+    }
+    undecided(tx, now, None, jitter)
+}
+
+/// The item of a list that a field's path names: `legs[3]` or anything in it.
+fn at<'a, T>(items: &'a [T], list: &str, field: &str) -> Option<&'a T> {
+    let (index, _) = field.strip_prefix(list)?.strip_prefix('[')?.split_once(']')?;
+    items.get(index.parse::<usize>().ok()?)
 }

@@ -25,6 +25,7 @@ pub mod status;
 mod tick;
 pub mod uplink;
 pub mod volatile;
+mod weight;
 
 #[cfg(test)]
 mod tests;

@@ -36,11 +36,15 @@ impl Machine for Node {
 
     fn class(command: &Command) -> Class {
         match command {
-            Command::EndLegs { .. } | Command::EndCall { .. } => Class::Release,
             // Answers and expiries let people go who wait already.
             Command::Answered { .. } | Command::Expire { .. } | Command::Poll { .. } => Class::Heartbeat,
             Command::Delivered { .. } | Command::Told { .. } | Command::Sync { .. } => Class::Adopt,
-            Command::Admit { .. } | Command::UpdateLegs { .. } => Class::Allocate,
+            // Ends beside admissions, in the order they came: an end that overtakes the admission of its leg
+            // would find nothing, and the leg would stay.
+            Command::Admit { .. }
+            | Command::UpdateLegs { .. }
+            | Command::EndLegs { .. }
+            | Command::EndCall { .. } => Class::Allocate,
             Command::Started { .. }
             | Command::Alive { .. }
             | Command::Drain { .. }
@@ -85,13 +89,7 @@ fn decide(tx: &mut Tx<'_, Node>, now: Now, command: Command) -> Reply {
         Command::Sync { source, as_of, legs } => reconcile::sync(tx, now, &source, as_of, &legs),
         Command::Expire { asks } => Reply::Outcomes(asks::expire(tx, now, asks)),
         Command::Delivered { legs } => {
-            let legs: Vec<_> = legs.into_iter().filter(|leg| tx.state().undelivered.contains(leg)).collect();
-            for leg in &legs {
-                tx.volatile_mut().granted_at.remove(leg);
-            }
-            if !legs.is_empty() {
-                tx.emit(Event::Confirmed { legs });
-            }
+            admit::confirm(tx, legs.iter());
             Reply::Done
         }
         Command::Told { legs } => {

@@ -10,7 +10,8 @@ use crate::event::{Event, Which};
 use crate::machine::Node;
 use crate::state::LegRecord;
 use crate::uplink::{CallItem, Flight, LegItem, Link, Load, Next, Phase, Request, RequestId};
-use crate::volatile::{Question, Volatile};
+use crate::volatile::{Kind, Question, Singly, Volatile};
+use crate::weight::Room;
 
 /// How long a probe may take while decisions are made here.
 const PROBE: Millis = Millis(2_000);
@@ -81,20 +82,38 @@ fn prepare(tx: &mut Tx<'_, Node>, now: Now) -> Option<(Request, Load)> {
         Phase::Reporting { .. } => report(tx.volatile()),
         Phase::Active(link) => {
             let link = *link;
-            release(tx, link)
+            batch(tx, Kind::Release, |tx| release(tx, link))
                 .or_else(|| heartbeat(tx, link, now))
-                .or_else(|| adopt(tx, link))
-                .or_else(|| update(tx, link))
-                .or_else(|| allocate(tx, link))
+                .or_else(|| batch(tx, Kind::Adopt, |tx| adopt(tx, link)))
+                .or_else(|| batch(tx, Kind::Update, |tx| update(tx, link)))
+                .or_else(|| batch(tx, Kind::Allocate, |tx| allocate(tx, link)))
         }
     }
+}
+
+/// Prepares a mutation. Items are sent alone only until those of the refused request are through, or
+/// nothing of the kind is left.
+fn batch(
+    tx: &mut Tx<'_, Node>,
+    kind: Kind,
+    prepare: impl FnOnce(&mut Tx<'_, Node>) -> Option<(Request, Load)>,
+) -> Option<(Request, Load)> {
+    let prepared = prepare(tx);
+    if let Some(singly) = tx.volatile().singly.filter(|singly| singly.kind == kind) {
+        let left = if prepared.is_some() { singly.left.saturating_sub(1) } else { 0 };
+        tx.volatile_mut().singly = (left > 0).then_some(Singly { left, ..singly });
+    }
+    prepared
 }
 
 fn open(tx: &mut Tx<'_, Node>) -> (Request, Load) {
     let step = std::mem::take(&mut tx.volatile_mut().open_step).max(1);
     let number = tx.state().counters.open_number + step;
     tx.emit(Event::Opening { number });
-    tx.volatile_mut().stuck.clear();
+    let volatile = tx.volatile_mut();
+    volatile.stuck.clear();
+    volatile.unreported.clear();
+    volatile.singly = None;
     let state = tx.state();
     let request = Request::Open {
         nonce: state.counters.nonce.unwrap_or_default(),
@@ -109,9 +128,15 @@ fn open(tx: &mut Tx<'_, Node>) -> (Request, Load) {
 fn report(volatile: &Volatile) -> Option<(Request, Load)> {
     let Phase::Reporting { link, snapshot, chunk, after, .. } = &volatile.phase else { return None };
     let from = after.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-    let mut rest = snapshot.range::<_, LegId>((from, std::ops::Bound::Unbounded));
-    let legs: Vec<_> = rest.by_ref().take(MAX_LEGS).map(|(_, r)| r.running.clone()).collect();
-    let last = rest.next().is_none();
+    let (mut legs, mut room, mut last) = (Vec::new(), Room::new(MAX_LEGS), true);
+    for (_, record) in snapshot.range::<_, LegId>((from, std::ops::Bound::Unbounded)) {
+        if !room.take(1, &record.running) {
+            last = false;
+            break;
+        }
+        legs.push(record.running.clone());
+    }
+    let end = legs.last().map(|running| running.leg.leg.clone());
     let total = last.then(|| {
         let mut set = LegSet::default();
         for record in snapshot.values() {
@@ -120,11 +145,11 @@ fn report(volatile: &Volatile) -> Option<(Request, Load)> {
         set
     });
     let request = Request::Report { session: link.session, report: link.reports, chunk: *chunk, legs, total };
-    Some((request, Load::Report { last }))
+    Some((request, Load::Report { last, end }))
 }
 
-fn limit(volatile: &Volatile) -> usize {
-    if volatile.singly { 1 } else { MAX_LEGS }
+fn limit(volatile: &Volatile, kind: Kind) -> usize {
+    if volatile.singly.is_some_and(|singly| singly.kind == kind) { 1 } else { MAX_LEGS }
 }
 
 fn release(tx: &Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
@@ -134,7 +159,7 @@ fn release(tx: &Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
         .ending
         .iter()
         .filter(|(leg, _)| !volatile.stuck.contains(*leg))
-        .take(limit(volatile))
+        .take(limit(volatile, Kind::Release))
         .map(|(leg, ending)| Which { leg: leg.clone(), revision: ending.revision })
         .collect();
     if which.is_empty() {
@@ -159,12 +184,14 @@ fn heartbeat(tx: &Tx<'_, Node>, link: Link, now: Now) -> Option<(Request, Load)>
         .collect();
     let optimistic =
         state.unsettled.iter().filter(|leg| state.legs.get(*leg).is_some_and(|r| r.optimistic())).count();
+    let mut room = Room::new(MAX_PAST);
+    let past = state.past.values().map(AsRef::as_ref).take_while(|event| room.take(1, *event));
     let request = Request::Heartbeat {
         session: link.session,
         sequence: link.sequence,
         legs: state.held_set,
         told: told.clone(),
-        past: state.past.values().take(MAX_PAST).map(|event| (**event).clone()).collect(),
+        past: past.cloned().collect(),
         optimistic: optimistic as u64,
     };
     Some((request, Load::Heartbeat(told)))
@@ -190,7 +217,9 @@ fn is_decrease(record: &LegRecord) -> bool {
 }
 
 fn adopt(tx: &Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
-    let records: Vec<_> = unsettled(tx).filter(|r| !is_decrease(r)).take(limit(tx.volatile())).collect();
+    let mut room = Room::new(limit(tx.volatile(), Kind::Adopt));
+    let records: Vec<_> =
+        unsettled(tx).filter(|r| !is_decrease(r)).take_while(|r| room.take(1, &r.running)).collect();
     if records.is_empty() {
         return None;
     }
@@ -201,13 +230,13 @@ fn adopt(tx: &Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
 }
 
 fn update(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
-    let limit = limit(tx.volatile());
+    let limit = limit(tx.volatile(), Kind::Update);
     let (mut legs, mut items) = (Vec::new(), Vec::new());
     let mut named = std::collections::BTreeSet::new();
     for record in unsettled(tx).filter(|r| is_decrease(r)).take(limit) {
         named.insert(record.id().clone());
         legs.push((record.id().clone(), record.running.leg.media));
-        items.push(LegItem { ask: None, which: record.which(), call: record.call().clone() });
+        items.push(LegItem { ask: None, which: record.which(), call: record.call().clone(), denied: None });
     }
     for (ask, waiting) in &tx.volatile().asks {
         let Question::Leg { leg, media } = &waiting.what else { continue };
@@ -217,7 +246,8 @@ fn update(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
             continue;
         }
         legs.push((leg.clone(), *media));
-        items.push(LegItem { ask: Some(*ask), which: record.which(), call: record.call().clone() });
+        let (which, call) = (record.which(), record.call().clone());
+        items.push(LegItem { ask: Some(*ask), which, call, denied: None });
     }
     if items.is_empty() {
         return None;
@@ -230,19 +260,22 @@ fn update(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
 }
 
 fn allocate(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
-    let (mut room, singly) = (MAX_LEGS, tx.volatile().singly);
+    let mut room = Room::new(MAX_LEGS);
+    let singly = limit(tx.volatile(), Kind::Allocate) == 1;
     let mut items = Vec::new();
     for (ask, waiting) in &tx.volatile().asks {
         let Question::Call { call, .. } = &waiting.what else { continue };
-        if call.legs.len() > room || (singly && !items.is_empty()) {
+        if singly && !items.is_empty() {
             break;
         }
         // An earlier lease of the same id is given back first.
         if call.legs.iter().any(|leg| tx.state().ending.contains_key(&leg.leg)) {
             continue;
         }
-        room -= call.legs.len();
-        items.push(CallItem { ask: *ask, call: call.clone(), admitted: None });
+        if !room.take(call.legs.len(), call) {
+            break;
+        }
+        items.push(CallItem { ask: *ask, call: call.clone(), admitted: None, denied: None });
     }
     if items.is_empty() {
         return None;

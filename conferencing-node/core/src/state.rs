@@ -12,7 +12,7 @@ use crate::grace::{BootId, Grace};
 
 /// How long the id of a leg that ended is refused.
 pub const DEAD_FOR: Millis = Millis::MINUTE;
-/// Most past events kept for the pool; older ones are dropped.
+/// Most past events kept for the pool; older ones are dropped, also once all take about 4 MiB.
 pub const MAX_PAST: usize = 10_000;
 
 /// Random identity of a process.
@@ -167,6 +167,8 @@ pub struct State {
     pub dead_order: OrdSet<(Millis, LegId)>,
     /// What happened while the node decided alone.
     pub past: OrdMap<u64, Arc<PastEvent>>,
+    /// About how many bytes those take.
+    pub past_weight: usize,
     /// The legs that run, without revoked ones.
     pub running_set: LegSet,
     /// The leases that the pool is believed to hold for this node.

@@ -1,7 +1,9 @@
 //! The machine against a reference pool: the story step by step, then at random.
 
+mod budget;
 mod pool;
 mod random;
+mod refusal;
 mod story;
 
 use headroom_core::call::{CallInfo, Leg};

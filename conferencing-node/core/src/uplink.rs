@@ -301,6 +301,8 @@ pub struct CallItem {
     pub call: Call,
     /// When it was decided here meanwhile: the revision of that admission.
     pub admitted: Option<u64>,
+    /// When it was denied here meanwhile: the number of the past event that says so.
+    pub denied: Option<u64>,
 }
 
 /// A leg that is being re-rated.
@@ -312,6 +314,8 @@ pub struct LegItem {
     pub which: Which,
     /// Its call.
     pub call: CallId,
+    /// When it was denied here meanwhile: the number of the past event that says so.
+    pub denied: Option<u64>,
 }
 
 /// What the answer of a request is about.
@@ -323,6 +327,8 @@ pub enum Load {
     Report {
         /// It is the last.
         last: bool,
+        /// Its last leg, if it has any.
+        end: Option<LegId>,
     },
     /// Legs given back.
     Release(Vec<Which>),

@@ -83,6 +83,28 @@ pub struct Circuit {
     pub not_before: Millis,
 }
 
+/// What a mutation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Gives leases back.
+    Release,
+    /// Records legs that run.
+    Adopt,
+    /// Re-rates legs.
+    Update,
+    /// Asks for leases.
+    Allocate,
+}
+
+/// Items of a refused request, one of which is at fault: each is sent alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Singly {
+    /// Requests of this kind.
+    pub kind: Kind,
+    /// How many are still to be sent alone.
+    pub left: usize,
+}
+
 /// Everything a restart forgets.
 #[derive(Debug, Default)]
 pub struct Volatile {
@@ -122,8 +144,10 @@ pub struct Volatile {
     pub told: BTreeSet<LegId>,
     /// Legs that the pool refused to record; asked again in the next session.
     pub stuck: BTreeSet<LegId>,
+    /// Legs with which the pool found fault in a report; left out of reports until the next session.
+    pub unreported: BTreeSet<LegId>,
     /// After a refused field requests carry one item each, so that it hits nobody else.
-    pub singly: bool,
+    pub singly: Option<Singly>,
     /// Highest position seen; the durable one lags by up to a second.
     pub seen: Position,
     /// The pool's history is shorter than what was seen.

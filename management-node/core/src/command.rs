@@ -319,6 +319,10 @@ pub enum Refusal {
     /// The certificate belongs to no node of the deployment any more.
     #[error("this node was removed from the deployment")]
     Revoked,
+    /// The certificate is this deployment's, and this store has never heard of it: as after a restore
+    /// from a backup. The node is to go on by itself, not to count as removed.
+    #[error("this store does not know the node's certificate; was it restored from an older copy?")]
+    Unknown,
     /// The session was superseded or has lapsed.
     #[error("session {given} is not the current one")]
     SessionStale {

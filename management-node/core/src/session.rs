@@ -25,7 +25,7 @@ const REPORT_TIME: Millis = Millis::SECOND.times(10);
 
 /// The node whose certificate this is.
 fn caller_node(pool: &Pool, caller: CertificateHash) -> Result<NodeName, Refusal> {
-    let name = pool.certificates.get(&caller).ok_or(Refusal::Revoked)?;
+    let name = pool.certificates.get(&caller).ok_or(Refusal::Unknown)?;
     let node = pool.nodes.get(name).ok_or(Refusal::Revoked)?;
     if node.certificate != caller || node.removed_at.is_some() {
         return Err(Refusal::Revoked);

@@ -5,21 +5,21 @@ use headroom_core::{DenialReason, Media, Millis, Presentation, Protocol, SourceI
 use super::*;
 use crate::{Conflict, Contact, LegVerdict, Status};
 
-fn optimistic(decision: &Decision) -> bool {
+pub(super) fn optimistic(decision: &Decision) -> bool {
     match decision {
         Decision::Granted(granted) => granted.optimistic,
         other => panic!("not granted: {other:?}"),
     }
 }
 
-fn status(rig: &mut Rig) -> Status {
+pub(super) fn status(rig: &mut Rig) -> Status {
     match rig.run(Command::Status) {
         Reply::Status(status) => *status,
         other => panic!("{other:?}"),
     }
 }
 
-fn update(rig: &mut Rig, name: &str, media: Media) -> LegVerdict {
+pub(super) fn update(rig: &mut Rig, name: &str, media: Media) -> LegVerdict {
     rig.asks += 1;
     let ask = AskId(rig.asks);
     let Reply::Legs(mut verdicts) = rig.run(Command::UpdateLegs { legs: vec![(ask, leg_id(name), media)] })

@@ -151,6 +151,8 @@ fn a_removed_node_is_told_so_and_its_units_are_free_at_once() {
     assert!(matches!(f.run(Command::RemoveNode(a.name.clone())), Reply::NodeRemoved(Ok(1))));
     assert_eq!(f.in_use(), 0);
     assert_eq!(f.beat(&a, LegSet::default(), Vec::new()), Err(Refusal::Revoked));
+    let mut stranger = Peer { caller: CertificateHash([66; 32]), ..a.clone() };
+    assert_eq!(f.open(&mut stranger, None, LegSet::default()), Err(Refusal::Unknown), "never heard of");
     assert_eq!(f.open(&mut a, None, LegSet::default()), Err(Refusal::Revoked));
     let other = CertificateHash([77; 32]);
     let again = Command::AddNode { node: a.name.clone(), certificate: other };

@@ -78,6 +78,15 @@ fn bad_calls() -> Vec<(Value, &'static str)> {
     ]
 }
 
+/// What was held is given back; the pool hears of an end a moment after the media server is answered.
+async fn comes_back(pool: &Pool) {
+    until("the unit to come back", async || match pool.calls_pool().await {
+        Ok(now) if now.in_use == 0 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
 /// Nothing is in use, nothing runs, and a good request is granted.
 async fn untouched(agent: &Agent, pool: &Pool) {
     let now = pool.calls_pool().await.expect("the pool");
@@ -88,11 +97,7 @@ async fn untouched(agent: &Agent, pool: &Pool) {
     assert!(good.granted(), "the service does not go on: {good:?}");
     let ended = agent.end_leg("good").await.expect("an answer");
     assert!(ended.status < 300, "{ended:?}");
-    until("the unit to come back", async || match pool.calls_pool().await {
-        Ok(now) if now.in_use == 0 => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
+    comes_back(pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,6 +167,7 @@ async fn changes_to_legs_that_do_not_run_are_refused_or_do_nothing() {
     assert!(granted.granted(), "{granted:?}");
     let ended = agent.end_leg(odd).await.expect("an answer");
     assert!((200..300).contains(&ended.status), "{ended:?}");
+    comes_back(deployment.pool()).await;
     // after its end it is dead for a while
     let again = agent.admit(&simple_call("odd", odd)).await.expect("an answer");
     assert_eq!(again.status, 409, "{again:?}");

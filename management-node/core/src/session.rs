@@ -106,6 +106,16 @@ pub(crate) fn open(
     if request.open_number <= last {
         return Err(Refusal::OpenNumberOld { given: request.open_number, last });
     }
+    // A clone begins with books of its own, which are empty.
+    let books = tx.state().holders.get(&known).filter(|_| kin != Kin::Clone);
+    let active = books.map(|holder| holder.set).unwrap_or_default() == request.legs;
+    if !active {
+        // Before anything changes: a node that must wait keeps the session it has.
+        let reporting = reporting(tx.state(), at);
+        if reporting >= MAX_REPORTS {
+            return Err(Refusal::Busy { reporting, limit: MAX_REPORTS });
+        }
+    }
     let holder = if kin == Kin::Clone {
         // Another process took over and yet this one lives: two machines use one identity.
         let instance = holders_of(tx.state(), &node).map(|(_, h)| h.instance).max().unwrap_or(0) + 1;
@@ -114,13 +124,6 @@ pub(crate) fn open(
     } else {
         known
     };
-    let held = tx.state().holders.get(&holder).map(|holder| holder.set).unwrap_or_default();
-    let active = held == request.legs;
-    let reporting = reporting(tx.state(), at);
-    if !active && reporting >= MAX_REPORTS {
-        // Before fencing: a node that must wait keeps the session it has.
-        return Err(Refusal::Busy { reporting, limit: MAX_REPORTS });
-    }
     let number = tx.state().counters.session + 1;
     tx.emit(Event::SessionOpened {
         holder,

@@ -244,3 +244,23 @@ fn what_a_node_did_alone_is_recorded_once_at_its_true_time() {
     let denial = f.bench.state.denials.get_max().map(|(_, denial)| denial.clone()).expect("one");
     assert_eq!((denial.at, denial.by_node), (Millis(500), true));
 }
+
+#[test]
+fn a_node_that_must_wait_to_report_keeps_the_session_it_has() {
+    let mut f = Fixture::with_ten();
+    let mut waiting = f.node("waiting");
+    assert!(f.grants(&mut waiting, one("1")));
+    let held = f.held(&waiting);
+    let legs = running(&one("x"));
+    let mut busy: Vec<_> = (0..32).map(|n| f.node(&format!("n{n}"))).collect();
+    for peer in &mut busy {
+        assert!(f.open(peer, None, set(&legs)).expect("opens").report_required);
+    }
+    let before = waiting.clone();
+    let refusal = f.open(&mut waiting, None, set(&legs));
+    assert_eq!(refusal, Err(Refusal::Busy { reporting: 32, limit: 32 }));
+    assert!(f.beat(&before, held, Vec::new()).is_ok());
+    assert!(f.open(&mut waiting, None, held).is_ok(), "who need not report need not wait");
+    assert!(f.report(&busy[0], 0, legs.clone(), Some(set(&legs))).expect("taken").complete);
+    assert!(f.open(&mut waiting, None, set(&legs)).expect("there is room").report_required);
+}

@@ -10,9 +10,9 @@ use headroom_proto::licensing::FeatureGrant;
 
 const EXAMPLES: &str = "Examples:
   Make the vendor's signing key and an empty register, once:
-    licensing-server --state /var/lib/headroom/licensing init
+    licensing-server --state /var/lib/headroom/licensing-server init
   License a machine for 10 concurrent call legs and 2 more as overdraft:
-    licensing-server --state /var/lib/headroom/licensing issue \\
+    licensing-server --state /var/lib/headroom/licensing-server issue \\
       --fingerprint \"$(management-node fingerprint)\" --feature call=10+2 --out site.license
   Install it there:
     management-node license install site.license";
@@ -27,8 +27,14 @@ const ISSUE_EXAMPLES: &str = "Examples:
 #[command(name = "licensing-server", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// Folder of the signing key, the register and the socket.
-    #[arg(long, global = true, env = "HEADROOM_STATE", value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        env = "HEADROOM_STATE",
+        value_name = "DIR",
+        default_value = "/var/lib/headroom/licensing-server"
+    )]
+    pub state: PathBuf,
     /// Answers for machines: JSON on stdout; `serve` logs JSON lines to stderr.
     #[arg(long, global = true)]
     pub json: bool,

@@ -18,10 +18,7 @@ use crate::{output, serve};
 /// # Errors
 /// What to tell the user.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    let Some(state) = cli.state else {
-        bail!("no state folder is given: add --state DIR or set HEADROOM_STATE");
-    };
-    let (folder, json) = (Folder::at(state), cli.json);
+    let (folder, json) = (Folder::at(cli.state), cli.json);
     match cli.command {
         Command::Init => init(&folder, json),
         Command::Serve(flags) => serve::serve(&folder, &flags, json).await,

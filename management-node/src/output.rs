@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use headroom_proto::admin as pb;
 use headroom_proto::common;
 
@@ -14,7 +14,7 @@ pub(crate) fn line(text: impl AsRef<str>) {
 
 fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_style(UTF8_BORDERS_ONLY).set_header(head);
     for row in rows {
         table.add_row(row);
     }

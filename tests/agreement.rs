@@ -197,7 +197,7 @@ impl World {
 
     /// Lets a node talk to the pool, without faults, until it has nothing to say.
     fn settle(&mut self, at: usize) {
-        self.ask_agent(at, NodeCommand::Poll { jitter: 0 });
+        self.ask_agent(at, NodeCommand::Poll);
         for _ in 0..500 {
             let Some((id, request)) = self.agents[at].pending.pop() else { return };
             self.agents[at].pending.clear();
@@ -355,7 +355,7 @@ fn carry_out(world: &mut World, step: &Step) {
             let asks = world.agents[*node].bench.volatile.asks.keys().copied().collect();
             world.ask_agent(*node, NodeCommand::Expire { asks });
         }
-        Step::Poll { node } => world.ask_agent(*node, NodeCommand::Poll { jitter: 0 }),
+        Step::Poll { node } => world.ask_agent(*node, NodeCommand::Poll),
         Step::Serve { node, which } => {
             let sent = &world.agents[*node].sent;
             // Half of the time the newest request, else any one that was ever sent.

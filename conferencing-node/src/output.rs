@@ -1,27 +1,15 @@
 //! What the command line prints: tables for people, JSON for machines.
 
-use std::io::{self, Write};
+use std::io;
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use headroom_proto::admission as pb;
 use headroom_proto::common;
 use headroom_shared::json;
-
-/// `DENIAL_REASON_DRAINING` without its prefix, in lower case.
-fn word(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
-}
-
-fn line(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout().lock(), "{text}") {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
-    }
-}
+use headroom_shared::print::{line, word};
 
 fn pretty(value: &serde_json::Value) -> io::Result<()> {
-    line(&format!("{value:#}"))
+    line(format!("{value:#}"))
 }
 
 fn table(head: &[&str]) -> Table {
@@ -44,12 +32,12 @@ pub(crate) fn admitted(answer: &pb::AdmitResponse, as_json: bool) -> io::Result<
         let lease = if leg.lease == 0 { "-".to_owned() } else { leg.lease.to_string() };
         legs.add_row([leg.leg.clone(), leg.units.to_string(), leg.feature.clone(), lease, leg.owner.clone()]);
     }
-    line(&legs.to_string())
+    line(legs.to_string())
 }
 
 fn denied(denial: &common::Denial) -> io::Result<()> {
-    line(&format!("denied: {}", word(denial.reason().as_str_name(), "DENIAL_REASON_")))?;
-    line(&format!("  the caller is told: {}", denial.text))
+    line(format!("denied: {}", word(denial.reason().as_str_name(), "DENIAL_REASON_")))?;
+    line(format!("  the caller is told: {}", denial.text))
 }
 
 pub(crate) fn updated(answer: &pb::UpdateLegsResponse, as_json: bool) -> io::Result<()> {
@@ -58,11 +46,11 @@ pub(crate) fn updated(answer: &pb::UpdateLegsResponse, as_json: bool) -> io::Res
     }
     for leg in &answer.legs {
         match &leg.denial {
-            _ if leg.unknown => line(&format!("{}: no such leg runs here", leg.leg))?,
+            _ if leg.unknown => line(format!("{}: no such leg runs here", leg.leg))?,
             Some(denial) => denied(denial)?,
             None => {
                 let alone = if leg.optimistic { " by this node alone" } else { "" };
-                line(&format!("{}: granted{alone}, {} units now", leg.leg, leg.units))?;
+                line(format!("{}: granted{alone}, {} units now", leg.leg, leg.units))?;
             }
         }
     }
@@ -73,7 +61,7 @@ pub(crate) fn ended(ended: u32, as_json: bool) -> io::Result<()> {
     if as_json {
         return pretty(&serde_json::json!({ "ended": ended }));
     }
-    line(&format!("ended {ended} {}", if ended == 1 { "leg" } else { "legs" }))
+    line(format!("ended {ended} {}", if ended == 1 { "leg" } else { "legs" }))
 }
 
 pub(crate) fn legs(answer: &pb::ListLegsResponse, as_json: bool) -> io::Result<()> {
@@ -95,8 +83,8 @@ pub(crate) fn legs(answer: &pb::ListLegsResponse, as_json: bool) -> io::Result<(
             if on.is_empty() { "running".into() } else { on.join(", ") },
         ]);
     }
-    line(&legs.to_string())?;
-    line(&format!("{} legs as of revision {}", answer.legs.len(), answer.as_of))
+    line(legs.to_string())?;
+    line(format!("{} legs as of revision {}", answer.legs.len(), answer.as_of))
 }
 
 pub(crate) fn status(answer: &pb::GetStatusResponse, as_json: bool) -> io::Result<()> {
@@ -126,7 +114,7 @@ pub(crate) fn status(answer: &pb::GetStatusResponse, as_json: bool) -> io::Resul
     ] {
         rows.add_row([name.to_owned(), value]);
     }
-    line(&rows.to_string())
+    line(rows.to_string())
 }
 
 fn span(ms: u64) -> String {

@@ -71,7 +71,7 @@ pub async fn run(agent: Arc<Agent>, channel: Channel) {
 }
 
 async fn speak(agent: &Arc<Agent>, client: LeaseServiceClient<Channel>) {
-    let mut command = Command::Poll { jitter: jitter() };
+    let mut command = Command::Poll;
     let mut complaints = Complaints::default();
     loop {
         let Ok(reply) = agent.submit(command).await else { return };
@@ -87,7 +87,7 @@ async fn speak(agent: &Arc<Agent>, client: LeaseServiceClient<Channel>) {
                     () = tokio::time::sleep(Duration::from_millis(left)) => {}
                     () = agent.woken() => {}
                 }
-                Command::Poll { jitter: jitter() }
+                Command::Poll
             }
         };
     }

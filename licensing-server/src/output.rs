@@ -1,23 +1,16 @@
 //! Answers on stdout: tables for people, JSON for machines.
 
-use std::io::{self, Write};
+use std::io;
 
 use comfy_table::{Table, presets};
 use headroom_proto::licensing as pb;
-use serde_json::{Value, json};
-
-/// Writes to stdout. A reader that has seen enough is no error.
-pub(crate) fn write(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
-}
+use headroom_shared::json;
+use headroom_shared::print::line;
+use serde_json::Value;
 
 /// Writes JSON, one line.
 pub(crate) fn write_json(value: &Value) -> io::Result<()> {
-    write(&format!("{value}\n"))
+    line(value.to_string())
 }
 
 fn feature(grant: &pb::FeatureGrant) -> String {
@@ -41,23 +34,10 @@ fn date(millis: i64) -> String {
 /// Issued licenses.
 pub(crate) fn licenses(answer: &pb::ListLicensesResponse, json: bool) -> io::Result<()> {
     if json {
-        let licenses = answer.licenses.iter().map(|license| {
-            let features = license.features.iter().map(|grant| {
-                json!({"feature": grant.feature, "quantity": grant.quantity, "overdraft": grant.overdraft})
-            });
-            json!({
-                "license": license.license,
-                "sku": license.sku,
-                "customer": license.customer,
-                "fingerprint": license.fingerprint,
-                "issued_at_ms": license.issued_at_ms,
-                "features": features.collect::<Vec<_>>(),
-            })
-        });
-        return write_json(&json!({"licenses": licenses.collect::<Vec<_>>()}));
+        return write_json(&json::of("headroom.licensing.v1.ListLicensesResponse", answer));
     }
     if answer.licenses.is_empty() {
-        return write("No license has been issued.\n");
+        return line("No license has been issued.");
     }
     let mut table = table(&["LICENSE", "ISSUED", "FEATURES", "SKU", "CUSTOMER", "MACHINE"]);
     for license in &answer.licenses {
@@ -73,21 +53,17 @@ pub(crate) fn licenses(answer: &pb::ListLicensesResponse, json: bool) -> io::Res
             format!("…{}", machine.chars().rev().collect::<String>()),
         ]);
     }
-    write(&format!("{}\n", table.trim_fmt()))
+    line(table.trim_fmt())
 }
 
 /// Public keys.
 pub(crate) fn keys(answer: &pb::ListSigningKeysResponse, json: bool) -> io::Result<()> {
     if json {
-        let keys = answer
-            .keys
-            .iter()
-            .map(|key| json!({"key_id": key.key_id, "public_key": hex::encode(&key.public_key)}));
-        return write_json(&json!({"keys": keys.collect::<Vec<_>>()}));
+        return write_json(&json::of("headroom.licensing.v1.ListSigningKeysResponse", answer));
     }
     let mut table = table(&["KEY", "PUBLIC KEY"]);
     for key in &answer.keys {
         table.add_row([key.key_id.clone(), hex::encode(&key.public_key)]);
     }
-    write(&format!("{}\n", table.trim_fmt()))
+    line(table.trim_fmt())
 }

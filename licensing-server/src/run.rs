@@ -9,6 +9,8 @@ use serde_json::json;
 use tonic::Status;
 
 use crate::cli::{Cli, Command, Issue};
+use headroom_shared::print;
+
 use crate::desk::Desk;
 use crate::folder::Folder;
 use crate::{output, serve};
@@ -55,7 +57,7 @@ fn init(folder: &Folder, json: bool) -> anyhow::Result<()> {
         });
         return Ok(output::write_json(&answer)?);
     }
-    Ok(output::write(&format!(
+    Ok(print::write(&format!(
         "Made signing key {} and an empty register in {}.\n\
          Management nodes trust it by its public key: management-node init --vendor-key {}\n\
          The folder holds the secret key: keep it safe, and keep a copy.\n",
@@ -99,18 +101,18 @@ async fn issue(folder: &Folder, flags: Issue, json: bool) -> anyhow::Result<()> 
     let text = String::from_utf8(document).context("the license is no text")?;
     if to_stdout {
         let answer = || output::write_json(&json!({"license": license, "document": text}));
-        return Ok(if json { answer() } else { output::write(&text) }?);
+        return Ok(if json { answer() } else { print::write(&text) }?);
     }
     let file = flags.out.display();
     if let Err(error) = write_public(&flags.out, text.as_bytes()) {
         // Signed and registered, so it must not get lost.
-        output::write(&text)?;
+        print::write(&text)?;
         bail!("cannot write {file}: {error}. License {license} was issued and written to stdout instead");
     }
     if json {
         return Ok(output::write_json(&json!({"license": license, "file": flags.out}))?);
     }
-    Ok(output::write(&format!(
+    Ok(print::write(&format!(
         "Issued license {license} to {file}. Install it there: management-node license install {file}\n"
     ))?)
 }

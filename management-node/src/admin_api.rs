@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::admin_convert as convert;
 use crate::deployment::Deployment;
-use crate::lease_convert::refusal;
+use crate::lease_convert::{refusal, unexpected};
 
 const DEFAULT_CALLS: usize = 1000;
 const MAX_CALLS: usize = 10_000;
@@ -31,10 +31,6 @@ pub struct AdminApi {
     pool: Handle<PoolMachine>,
     deployment: Arc<Deployment>,
     address: String,
-}
-
-fn unexpected(reply: &Reply) -> Status {
-    Status::internal(format!("an answer of another kind was given: {reply:?}"))
 }
 
 fn page_size(asked: u32, default: usize, most: usize) -> usize {

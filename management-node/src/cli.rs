@@ -1,6 +1,7 @@
 //! The command line. `init`, `serve` and `fingerprint` work on the state folder and the machine;
 //! everything else asks the running service over its Unix socket.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use headroom_proto::admin as pb;
 use headroom_proto::admin::admin_service_client::AdminServiceClient;
-use headroom_shared::{config, json, rpc, telemetry, tls};
+use headroom_shared::{config, json, print, rpc, telemetry, tls};
 use serde::Serialize;
 use tonic::transport::Channel;
 
@@ -184,10 +185,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match command {
         Command::Init { vendor_key, names } => {
             Deployment::create(&state, &vendor_key, &names)?;
-            print(json, serde_json::json!({ "state": state }), || {
-                output::line(format!("made a deployment in {}", state.display()));
-                output::line(format!("next: management-node serve --state {}", state.display()));
-            });
+            show(json, serde_json::json!({ "state": state }), || {
+                print::line(format!("made a deployment in {}", state.display()))?;
+                print::line(format!("next: management-node serve --state {}", state.display()))
+            })?;
             Ok(())
         }
         Command::Serve(flags) => {
@@ -202,17 +203,17 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
                 None => Config::load(&state, &none)?.machine_root,
             };
             let fingerprint = deployment::fingerprint(&root)?;
-            print(json, serde_json::json!({ "fingerprint": fingerprint.to_string() }), || {
-                output::line(fingerprint.to_string());
-            });
+            show(json, serde_json::json!({ "fingerprint": fingerprint.to_string() }), || {
+                print::line(fingerprint.to_string())
+            })?;
             Ok(())
         }
         remote => runtime.block_on(ask(&state, json, remote)),
     }
 }
 
-fn print(json: bool, value: serde_json::Value, people: impl FnOnce()) {
-    if json { output::line(value.to_string()) } else { people() }
+fn show(json: bool, value: serde_json::Value, people: impl FnOnce() -> io::Result<()>) -> anyhow::Result<()> {
+    Ok(if json { print::line(value.to_string()) } else { people() }?)
 }
 
 /// A status as people read it: the reason without the protocol around it.
@@ -234,44 +235,44 @@ async fn ask(state: &Path, json: bool, command: Command) -> anyhow::Result<()> {
             let answer =
                 admin.install_license(pb::InstallLicenseRequest { document }).await.map_err(plain)?;
             let answer = answer.into_inner();
-            print(json, json::of("headroom.admin.v1.InstallLicenseResponse", &answer), || {
-                output::licenses(answer.license.as_slice());
-            });
+            show(json, json::of("headroom.admin.v1.InstallLicenseResponse", &answer), || {
+                output::licenses(answer.license.as_slice())
+            })?;
         }
         Command::License(License::List) => {
             let answer = admin.list_licenses(pb::ListLicensesRequest {}).await.map_err(plain)?.into_inner();
-            print(json, json::of("headroom.admin.v1.ListLicensesResponse", &answer), || {
-                output::licenses(&answer.licenses);
-            });
+            show(json, json::of("headroom.admin.v1.ListLicensesResponse", &answer), || {
+                output::licenses(&answer.licenses)
+            })?;
         }
         Command::Node(command) => nodes(&mut admin, json, command).await?,
         Command::Pool => {
             let answer =
                 admin.get_pool_status(pb::GetPoolStatusRequest {}).await.map_err(plain)?.into_inner();
-            print(json, json::of("headroom.admin.v1.GetPoolStatusResponse", &answer), || {
-                output::pools(&answer);
-            });
+            show(json, json::of("headroom.admin.v1.GetPoolStatusResponse", &answer), || {
+                output::pools(&answer)
+            })?;
         }
         Command::Calls { node, limit } => {
             let request = pb::ListCallsRequest { node, page_size: limit, page_token: String::new() };
             let answer = admin.list_calls(request).await.map_err(plain)?.into_inner();
-            print(json, json::of("headroom.admin.v1.ListCallsResponse", &answer), || {
-                output::calls(&answer.calls);
-            });
+            show(json, json::of("headroom.admin.v1.ListCallsResponse", &answer), || {
+                output::calls(&answer.calls)
+            })?;
         }
         Command::Denials { limit, call } => {
             let request = pb::ListDenialsRequest { page_size: limit, call, ..Default::default() };
             let answer = admin.list_denials(request).await.map_err(plain)?.into_inner();
-            print(json, json::of("headroom.admin.v1.ListDenialsResponse", &answer), || {
-                output::denials(&answer.denials);
-            });
+            show(json, json::of("headroom.admin.v1.ListDenialsResponse", &answer), || {
+                output::denials(&answer.denials)
+            })?;
         }
         Command::ForceRelease { node, leg } => {
             let request = pb::ForceReleaseRequest { node, leg: leg.clone() };
             let answer = admin.force_release(request).await.map_err(plain)?.into_inner();
-            print(json, json::of("headroom.admin.v1.ForceReleaseResponse", &answer), || {
-                output::line(format!("released; the media server is told to end {leg}"));
-            });
+            show(json, json::of("headroom.admin.v1.ForceReleaseResponse", &answer), || {
+                print::line(format!("released; the media server is told to end {leg}"))
+            })?;
         }
         Command::Explain { subject, last } => explain(&mut admin, json, subject, last).await?,
         Command::Init { .. } | Command::Serve(_) | Command::Fingerprint { .. } => {
@@ -287,28 +288,28 @@ async fn nodes(admin: &mut AdminServiceClient<Channel>, json: bool, command: Nod
             let request = pb::AddNodeRequest { node: name.clone(), management: address };
             let bundle = admin.add_node(request).await.map_err(plain)?.into_inner().bundle;
             if out.as_os_str() == "-" {
-                output::line(bundle);
+                print::line(bundle)?;
                 return Ok(());
             }
             tls::write_secret(&out, bundle.as_bytes()).with_context(|| out.display().to_string())?;
-            print(json, serde_json::json!({ "node": name, "bundle": out }), || {
-                output::line(format!("added {name}; its bundle is {}", out.display()));
-                output::line("next, on the media server: conferencing-node serve --bundle FILE");
-            });
+            show(json, serde_json::json!({ "node": name, "bundle": out }), || {
+                print::line(format!("added {name}; its bundle is {}", out.display()))?;
+                print::line("next, on the media server: conferencing-node serve --bundle FILE")
+            })?;
         }
         Node::Remove { name } => {
             let answer =
                 admin.remove_node(pb::RemoveNodeRequest { node: name.clone() }).await.map_err(plain)?;
             let released = answer.into_inner().released;
-            print(json, serde_json::json!({ "node": name, "released": released }), || {
-                output::line(format!("removed {name}; {released} leases released"));
-            });
+            show(json, serde_json::json!({ "node": name, "released": released }), || {
+                print::line(format!("removed {name}; {released} leases released"))
+            })?;
         }
         Node::List => {
             let answer = admin.list_nodes(pb::ListNodesRequest {}).await.map_err(plain)?.into_inner();
-            print(json, json::of("headroom.admin.v1.ListNodesResponse", &answer), || {
-                output::nodes(&answer.nodes);
-            });
+            show(json, json::of("headroom.admin.v1.ListNodesResponse", &answer), || {
+                output::nodes(&answer.nodes)
+            })?;
         }
     }
     Ok(())
@@ -334,8 +335,8 @@ async fn explain(
         },
     };
     let answer = answer.into_inner();
-    print(json, json::of("headroom.admin.v1.ExplainResponse", &answer), || {
-        output::explanations(&answer.explanations);
-    });
+    show(json, json::of("headroom.admin.v1.ExplainResponse", &answer), || {
+        output::explanations(&answer.explanations)
+    })?;
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use headroom_core::Position;
-use headroom_core::call::MAX_LEGS;
 use headroom_proto::lease as pb;
 use headroom_proto::lease::lease_service_server::LeaseService;
 use headroom_shared::committer::{Done, Handle};
@@ -34,10 +33,6 @@ fn caller<T>(request: &Request<T>) -> Result<CertificateHash, Status> {
     tls::peer_hash(request)
         .map(CertificateHash)
         .ok_or_else(|| Status::unauthenticated("a client certificate of this deployment is needed"))
-}
-
-fn unexpected(reply: &Reply) -> Status {
-    Status::internal(format!("an answer of another kind was given: {reply:?}"))
 }
 
 impl LeaseApi {
@@ -75,7 +70,7 @@ impl LeaseApi {
                 Ok((Answered { answer, pools: convert::pools(&pools) }, done.position))
             }
             Reply::Mutated(Err(refusal)) => Err(convert::refusal(&refusal)),
-            other => Err(unexpected(&other)),
+            other => Err(convert::unexpected(&other)),
         }
     }
 }
@@ -84,10 +79,6 @@ impl LeaseApi {
 struct Answered {
     answer: headroom_core::Shared<Mutation>,
     pools: Vec<pb::PoolState>,
-}
-
-fn limited(count: usize, field: &str) -> Result<(), Status> {
-    Ok(decode::at_most(count, MAX_LEGS, field)?)
 }
 
 #[tonic::async_trait]
@@ -120,7 +111,7 @@ impl LeaseService for LeaseApi {
                 tracing::warn!(%refusal, "session refused");
                 Err(convert::refusal(&refusal))
             }
-            other => Err(unexpected(&other)),
+            other => Err(convert::unexpected(&other)),
         }
     }
 
@@ -130,7 +121,6 @@ impl LeaseService for LeaseApi {
     ) -> Result<Response<pb::ReportResponse>, Status> {
         let speaker = self.speaker(&request, request.get_ref().session)?;
         let message = request.into_inner();
-        limited(message.legs.len(), "legs")?;
         let total = message.total.as_ref().map(decode::leg_set).transpose();
         let ask = Ask::Report {
             report: message.report,
@@ -147,7 +137,7 @@ impl LeaseService for LeaseApi {
                 position: Some(encode::position(done.position)),
             })),
             Reply::Reported(Err(refusal)) => Err(convert::refusal(&refusal)),
-            other => Err(unexpected(&other)),
+            other => Err(convert::unexpected(&other)),
         }
     }
 
@@ -167,13 +157,13 @@ impl LeaseService for LeaseApi {
                     done.position,
                 ),
                 Reply::DryRun(Err(refusal)) => return Err(convert::refusal(&refusal)),
-                other => return Err(unexpected(&other)),
+                other => return Err(convert::unexpected(&other)),
             }
         } else {
             let (answered, position) =
                 self.mutate(speaker, message.sequence, Change::Allocate(calls)).await?;
             let Mutation::Allocated(answers) = &*answered.answer else {
-                return Err(convert::mismatch(&answered.answer));
+                return Err(convert::unexpected(&answered.answer));
             };
             (answers.iter().map(convert::call_answer).collect(), answered.pools, position)
         };
@@ -186,11 +176,10 @@ impl LeaseService for LeaseApi {
     ) -> Result<Response<pb::UpdateResponse>, Status> {
         let speaker = self.speaker(&request, request.get_ref().session)?;
         let message = request.into_inner();
-        limited(message.legs.len(), "legs")?;
         let change = Change::Update(decode::leg_updates(&message.legs, "legs")?);
         let (answered, position) = self.mutate(speaker, message.sequence, change).await?;
         let Mutation::Updated(answers) = &*answered.answer else {
-            return Err(convert::mismatch(&answered.answer));
+            return Err(convert::unexpected(&answered.answer));
         };
         Ok(Response::new(pb::UpdateResponse {
             answers: answers.iter().map(convert::leg_answer).collect(),
@@ -205,7 +194,6 @@ impl LeaseService for LeaseApi {
     ) -> Result<Response<pb::ReleaseResponse>, Status> {
         let speaker = self.speaker(&request, request.get_ref().session)?;
         let message = request.into_inner();
-        limited(message.legs.len(), "legs")?;
         let change = Change::Release(decode::leg_ids(&message.legs, "legs")?);
         let (answered, position) = self.mutate(speaker, message.sequence, change).await?;
         Ok(Response::new(pb::ReleaseResponse {
@@ -217,11 +205,10 @@ impl LeaseService for LeaseApi {
     async fn adopt(&self, request: Request<pb::AdoptRequest>) -> Result<Response<pb::AdoptResponse>, Status> {
         let speaker = self.speaker(&request, request.get_ref().session)?;
         let message = request.into_inner();
-        limited(message.legs.len(), "legs")?;
         let change = Change::Adopt(decode::running_legs(&message.legs, "legs")?);
         let (answered, position) = self.mutate(speaker, message.sequence, change).await?;
         let Mutation::Adopted(leases, revoked) = &*answered.answer else {
-            return Err(convert::mismatch(&answered.answer));
+            return Err(convert::unexpected(&answered.answer));
         };
         Ok(Response::new(pb::AdoptResponse {
             leases: leases.iter().map(convert::lease).collect(),
@@ -250,7 +237,7 @@ impl LeaseService for LeaseApi {
                 Ok(Response::new(beat_response(&beat.pools, &beat, done.position)))
             }
             Reply::Beat(Err(refusal)) => Err(convert::refusal(&refusal)),
-            other => Err(unexpected(&other)),
+            other => Err(convert::unexpected(&other)),
         }
     }
 }

@@ -7,8 +7,8 @@ use headroom_proto::lease as pb;
 use headroom_shared::convert::{FieldError, decode, encode};
 use headroom_shared::status;
 use management_core::{
-    CallAnswer, Heartbeat, Leased, LegAnswer, Mutation, Nonce, OpenRequest, Opened, Past, PastEvent,
-    PoolState, Refusal, Verdict,
+    CallAnswer, Heartbeat, Leased, LegAnswer, Nonce, OpenRequest, Opened, Past, PastEvent, PoolState,
+    Refusal, Verdict,
 };
 use tonic::{Code, Status};
 
@@ -158,9 +158,9 @@ pub(crate) fn leg_names(legs: &[headroom_core::LegId]) -> Vec<String> {
     legs.iter().map(ToString::to_string).collect()
 }
 
-/// An answer of another kind than the change: a defect, told as such.
-pub(crate) fn mismatch(answer: &Mutation) -> Status {
-    Status::internal(format!("an answer of another kind was recorded: {answer:?}"))
+/// An answer of another kind than was asked for: a defect, told as such.
+pub(crate) fn unexpected(answer: &impl std::fmt::Debug) -> Status {
+    Status::internal(format!("an answer of another kind was given: {answer:?}"))
 }
 
 /// A refusal as a status whose reason a node acts upon.

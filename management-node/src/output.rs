@@ -1,24 +1,20 @@
 //! What the command line prints: tables for people, JSON for machines.
 
-use std::io::Write;
+use std::io;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use headroom_proto::admin as pb;
 use headroom_proto::common;
+use headroom_shared::print::{line, word};
 
-/// Prints a line; a closed pipe is no error.
-pub(crate) fn line(text: impl AsRef<str>) {
-    let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
-}
-
-fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(head);
     for row in rows {
         table.add_row(row);
     }
-    line(table.to_string());
+    line(table.to_string())
 }
 
 /// A time as people read it; nothing for 0.
@@ -38,10 +34,6 @@ fn span(ms: u64) -> String {
     }
 }
 
-fn word(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
-}
-
 fn reason(reason: i32) -> String {
     common::DenialReason::try_from(reason)
         .map_or_else(|_| reason.to_string(), |reason| word(reason.as_str_name(), "DENIAL_REASON_"))
@@ -51,7 +43,7 @@ fn charge(charge: Option<&common::Charge>) -> String {
     charge.map_or_else(|| "0".into(), |charge| format!("{} {}", charge.units, charge.feature))
 }
 
-pub(crate) fn pools(status: &pb::GetPoolStatusResponse) {
+pub(crate) fn pools(status: &pb::GetPoolStatusResponse) -> io::Result<()> {
     table(
         ["feature", "in use", "capacity", "overdraft", "over-commit", "peak", "peak at", "last full"],
         status.pools.iter().map(|pool| {
@@ -66,14 +58,15 @@ pub(crate) fn pools(status: &pb::GetPoolStatusResponse) {
                 time(pool.last_full_at_ms),
             ]
         }),
-    );
-    line(format!("{} leases in {} calls, {} denials so far", status.leases, status.calls, status.denials));
+    )?;
+    line(format!("{} leases in {} calls, {} denials so far", status.leases, status.calls, status.denials))?;
     for alarm in &status.alarms {
-        line(format!("alarm {} {}: {}", alarm.name, alarm.subject, alarm.text));
+        line(format!("alarm {} {}: {}", alarm.name, alarm.subject, alarm.text))?;
     }
+    Ok(())
 }
 
-pub(crate) fn licenses(licenses: &[pb::License]) {
+pub(crate) fn licenses(licenses: &[pb::License]) -> io::Result<()> {
     table(
         ["license", "state", "features", "valid from", "valid until", "sku", "customer"],
         licenses.iter().map(|license| {
@@ -92,10 +85,10 @@ pub(crate) fn licenses(licenses: &[pb::License]) {
                 license.customer.clone(),
             ]
         }),
-    );
+    )
 }
 
-pub(crate) fn nodes(nodes: &[pb::Node]) {
+pub(crate) fn nodes(nodes: &[pb::Node]) -> io::Result<()> {
     table(
         ["node", "session", "leases", "units", "optimistic", "last heard", "lapsed", "enrolled"],
         nodes.iter().map(|node| {
@@ -119,10 +112,10 @@ pub(crate) fn nodes(nodes: &[pb::Node]) {
                 time(node.enrolled_at_ms),
             ]
         }),
-    );
+    )
 }
 
-pub(crate) fn calls(calls: &[pb::ActiveCall]) {
+pub(crate) fn calls(calls: &[pb::ActiveCall]) -> io::Result<()> {
     let rows = calls.iter().flat_map(|call| {
         call.legs.iter().map(|leg| {
             let how = match (leg.reserved, leg.adopted) {
@@ -142,10 +135,10 @@ pub(crate) fn calls(calls: &[pb::ActiveCall]) {
             ]
         })
     });
-    table(["call", "service", "leg", "node", "holds", "how", "participant", "since"], rows);
+    table(["call", "service", "leg", "node", "holds", "how", "participant", "since"], rows)
 }
 
-pub(crate) fn denials(denials: &[pb::DenialRecord]) {
+pub(crate) fn denials(denials: &[pb::DenialRecord]) -> io::Result<()> {
     table(
         ["#", "at", "node", "call", "reason", "needed", "in use", "by"],
         denials.iter().map(|denial| {
@@ -161,46 +154,47 @@ pub(crate) fn denials(denials: &[pb::DenialRecord]) {
                 if denial.by_node { "node" } else { "pool" }.into(),
             ]
         }),
-    );
+    )
 }
 
-pub(crate) fn explanations(explanations: &[pb::Explanation]) {
+pub(crate) fn explanations(explanations: &[pb::Explanation]) -> io::Result<()> {
     for (index, explained) in explanations.iter().enumerate() {
         if index > 0 {
-            line("");
+            line("")?;
         }
         let call = explained.call.clone().unwrap_or_default();
         let pool = explained.pool.unwrap_or_default();
         let legs: Vec<_> = call.legs.iter().map(|leg| leg.leg.as_str()).collect();
-        line(format!("{}  {}", time(explained.at_ms), explained.answer));
+        line(format!("{}  {}", time(explained.at_ms), explained.answer))?;
         line(format!(
             "  request   call {} ({}), {}, from node {}",
             call.call,
             word(call.service().as_str_name(), "SERVICE_"),
             if legs.len() == 1 { format!("leg {}", legs[0]) } else { format!("legs {}", legs.join(", ")) },
             explained.node
-        ));
+        ))?;
         for rating in &explained.rating {
-            line(format!("  rating    {rating}"));
+            line(format!("  rating    {rating}"))?;
         }
-        line(format!("  needed    {}", charge(explained.charge.as_ref())));
+        line(format!("  needed    {}", charge(explained.charge.as_ref())))?;
         line(format!(
             "  pool      {} in use of {} (capacity {}, overdraft {})",
             pool.in_use,
             pool.capacity + pool.overdraft,
             pool.capacity,
             pool.overdraft
-        ));
-        line(format!("  contact   {}", explained.contact));
+        ))?;
+        line(format!("  contact   {}", explained.contact))?;
         for license in &explained.licenses {
-            line(format!("  license   {license}"));
+            line(format!("  license   {license}"))?;
         }
         if explained.licenses.is_empty() {
-            line("  license   none of this feature");
+            line("  license   none of this feature")?;
         }
         if let Some(denial) = &explained.denial {
-            line(format!("  reason    {}: {}", reason(denial.reason), denial.text));
+            line(format!("  reason    {}: {}", reason(denial.reason), denial.text))?;
         }
-        line(format!("  outcome   {}", explained.outcome));
+        line(format!("  outcome   {}", explained.outcome))?;
     }
+    Ok(())
 }

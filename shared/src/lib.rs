@@ -14,6 +14,7 @@ pub mod json;
 pub mod log;
 pub mod memory_log;
 pub mod metrics;
+pub mod print;
 pub mod rpc;
 pub mod sled_log;
 pub mod status;

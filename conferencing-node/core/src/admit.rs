@@ -25,11 +25,6 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
         let decision = Decision::Refused { field: error.field(), text: error.to_string() };
         return Reply::Decided(decision);
     }
-    let asked = |old: &LegId| call.legs.iter().any(|leg| leg.leg == *old);
-    if let Some(index) = call.legs.iter().position(|leg| leg.replaces.as_ref().is_some_and(asked)) {
-        let text = "names a leg that is asked for in the same request".to_owned();
-        return Reply::Decided(Decision::Refused { field: format!("legs[{index}].replaces"), text });
-    }
     tx.volatile_mut().sources.insert(call.info.source.clone(), now.boot);
     if let Some(conflict) = conflict(tx, now, &call) {
         return Reply::Decided(Decision::Conflict(conflict));

@@ -85,10 +85,7 @@ pub enum Command {
         on: bool,
     },
     /// What is to be sent to the pool?
-    Poll {
-        /// A random number from 0 to 999.
-        jitter: u32,
-    },
+    Poll,
     /// What became of a request to the pool.
     Answered {
         /// The request.

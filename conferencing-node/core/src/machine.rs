@@ -37,7 +37,7 @@ impl Machine for Node {
     fn class(command: &Command) -> Class {
         match command {
             // Answers and expiries let people go who wait already.
-            Command::Answered { .. } | Command::Expire { .. } | Command::Poll { .. } => Class::Heartbeat,
+            Command::Answered { .. } | Command::Expire { .. } | Command::Poll => Class::Heartbeat,
             Command::Delivered { .. } | Command::Told { .. } | Command::Sync { .. } => Class::Adopt,
             // Ends beside admissions, in the order they came: an end that overtakes the admission of its leg
             // would find nothing, and the leg would stay.
@@ -111,7 +111,7 @@ fn decide(tx: &mut Tx<'_, Node>, now: Now, command: Command) -> Reply {
             }
             Reply::Done
         }
-        Command::Poll { jitter: _ } => Reply::Uplink { outcomes: Vec::new(), next: prepare::next(tx, now) },
+        Command::Poll => Reply::Uplink { outcomes: Vec::new(), next: prepare::next(tx, now) },
         Command::Answered { request, outcome, jitter } => {
             let outcomes = answer::answered(tx, now, request, outcome, jitter);
             Reply::Uplink { outcomes, next: prepare::next(tx, now) }

@@ -110,7 +110,7 @@ impl Rig {
 
     /// Lets the uplink run until it has nothing to say.
     fn settle(&mut self) {
-        let mut reply = self.run(Command::Poll { jitter: 500 });
+        let mut reply = self.run(Command::Poll);
         for _ in 0..200 {
             let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = reply else { return };
             let outcome = if self.connected {

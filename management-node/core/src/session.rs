@@ -242,10 +242,11 @@ pub(crate) fn heartbeat(
     beat: Heartbeat,
 ) -> Result<Beat, Refusal> {
     let session = tx.state().holders.get(&id).and_then(|holder| holder.session.as_ref());
-    let known = session.map_or(0, |session| session.sequence);
-    if beat.sequence > known {
+    let session = session.ok_or(Refusal::SessionStale { given: 0 })?;
+    let (sequence, open) = (session.sequence, session.phase == Phase::Active);
+    if beat.sequence > sequence {
         // The node has an answer this store does not hold: records were lost. Begin anew.
-        return Err(Refusal::SequenceUnknown { given: beat.sequence, last: known });
+        return Err(Refusal::SequenceUnknown { given: beat.sequence, last: sequence });
     }
     tx.volatile_mut().optimistic.insert(id, beat.optimistic);
     for leg in beat.told {
@@ -255,25 +256,16 @@ pub(crate) fn heartbeat(
         }
     }
     record_past(tx, at, id, beat.past);
-    let (phase, sequence, set, past_recorded) = match tx.state().holders.get(&id) {
-        Some(holder) => {
-            let session = holder.session.as_ref();
-            let phase = session.map(|session| session.phase.clone());
-            (phase, session.map_or(0, |session| session.sequence), holder.set, holder.past_recorded)
-        }
-        None => (None, 0, LegSet::default(), 0),
-    };
-    let drift = match phase {
-        Some(Phase::Active) if sequence == beat.sequence && !agrees(tx.state(), id, set, beat.legs) => {
-            drift_is_due(tx, id)
-        }
-        _ => false,
-    };
+    let holder = tx.state().holders.get(&id);
+    let (set, past_recorded) =
+        holder.map_or_else(Default::default, |holder| (holder.set, holder.past_recorded));
+    let comparable = open && sequence == beat.sequence;
+    let drift = comparable && !agrees(tx.state(), id, set, beat.legs) && drift_is_due(tx, id);
     if drift {
         // The session takes no more changes until the report is complete.
         tx.emit(Event::ReportRestarted { holder: id });
     }
-    let report_required = drift || matches!(phase, Some(Phase::Reporting { .. }));
+    let report_required = drift || !open;
     let revoked =
         tombstones_of(tx.state(), id).filter(|(_, t)| !t.told).map(|(key, _)| key.leg.clone()).collect();
     Ok(Beat { pools: tx.state().pool_states(at), revoked, report_required, drift, past_recorded })

@@ -125,7 +125,7 @@ impl World {
                 let asks = rig.bench.volatile.asks.keys().copied().collect();
                 rig.run(Command::Expire { asks })
             }
-            Step::Poll => rig.run(Command::Poll { jitter: 0 }),
+            Step::Poll => rig.run(Command::Poll),
             Step::Serve(at) => self.serve(rig, at),
             Step::Answer(at) if !self.answers.is_empty() => {
                 let (request, outcome) = at.get(&self.answers).clone();

@@ -18,7 +18,7 @@ fn sent(reply: Reply) -> (RequestId, Arc<Request>) {
 }
 
 fn poll(rig: &mut Rig) -> (RequestId, Arc<Request>) {
-    sent(rig.run(Command::Poll { jitter: 999 }))
+    sent(rig.run(Command::Poll))
 }
 
 fn answer(rig: &mut Rig, request: RequestId, outcome: Result<Response, Failure>) -> Reply {
@@ -37,7 +37,7 @@ pub(super) fn ask(rig: &mut Rig, ask: u64, call: Call) {
 /// Lets the uplink run to rest with a pool that finds fault with some requests, and returns all sent.
 pub(super) fn settle_with(rig: &mut Rig, fault: impl Fn(&Request) -> Option<String>) -> Vec<Arc<Request>> {
     let mut all = Vec::new();
-    let mut reply = rig.run(Command::Poll { jitter: 999 });
+    let mut reply = rig.run(Command::Poll);
     for _ in 0..100 {
         let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = reply else { return all };
         let outcome = fault(&request).map_or_else(|| rig.pool.serve(&request), |field| invalid(&field));
@@ -67,7 +67,7 @@ fn a_refused_opening_or_report_is_followed_by_a_pause() {
         let fault = |request: &Request| matches!(request, Request::Report { .. }).then(|| "total".to_owned());
         let all = settle_with(&mut rig, fault);
         assert!(all.len() <= 3, "{all:?}");
-        let reply = rig.run(Command::Poll { jitter: 0 });
+        let reply = rig.run(Command::Poll);
         assert!(paused(&rig, &reply), "{reply:?}");
         rig.pass(Millis(20_000));
     }

@@ -123,8 +123,7 @@ fn a_late_grant_settles_a_late_denial_is_adopted_and_a_hang_up_is_given_back() {
     for (ask, name) in [(101, "a"), (102, "b"), (103, "x")] {
         rig.run(Command::Admit { ask: AskId(ask), call: call(name, &[name]) });
     }
-    let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = rig.run(Command::Poll { jitter: 0 })
-    else {
+    let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = rig.run(Command::Poll) else {
         panic!("nothing to send");
     };
     let answer = rig.pool.serve(&request);
@@ -230,7 +229,7 @@ fn a_node_without_contact_or_one_that_was_removed_admits_nothing() {
     rig.settle();
     assert!(!optimistic(&rig.admit(call("c", &["a"]))));
     rig.pass(Millis(20_000));
-    let Reply::Uplink { next: Next::Send { id, .. }, .. } = rig.run(Command::Poll { jitter: 0 }) else {
+    let Reply::Uplink { next: Next::Send { id, .. }, .. } = rig.run(Command::Poll) else {
         panic!("a heartbeat is due");
     };
     rig.run(Command::Answered { request: id, outcome: Err(crate::Failure::Revoked), jitter: 999 });
@@ -248,7 +247,7 @@ fn a_revoked_leg_is_told_leaves_the_books_and_its_end_is_still_reported() {
     assert!(rig.bench.state.legs[&leg_id("a")].revoked);
     rig.check_rest();
     rig.run(Command::Told { legs: vec![leg_id("a")] });
-    let Reply::Uplink { next: Next::Send { request, .. }, .. } = rig.run(Command::Poll { jitter: 0 }) else {
+    let Reply::Uplink { next: Next::Send { request, .. }, .. } = rig.run(Command::Poll) else {
         panic!("a heartbeat is due");
     };
     assert!(matches!(&*request, crate::Request::Heartbeat { told, .. } if *told == [leg_id("a")]));
@@ -315,7 +314,7 @@ fn an_unanswered_request_is_repeated_with_its_number_and_after_three_attempts_th
     let mut rig = Rig::new(9);
     rig.admit(call("c", &["a"]));
     rig.run(Command::Admit { ask: AskId(301), call: call("d", &["b"]) });
-    let mut reply = rig.run(Command::Poll { jitter: 0 });
+    let mut reply = rig.run(Command::Poll);
     let mut sent = Vec::new();
     for attempt in 1..=3 {
         let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = reply else {
@@ -358,7 +357,7 @@ fn what_is_being_given_back_is_asked_for_again_when_it_is_needed() {
 /// Changes the media of `a` and has the request on its way.
 fn update_sent(rig: &mut Rig, media: Media) -> (crate::RequestId, std::sync::Arc<crate::Request>) {
     rig.run(Command::UpdateLegs { legs: vec![(AskId(401), leg_id("a"), media)] });
-    match rig.run(Command::Poll { jitter: 0 }) {
+    match rig.run(Command::Poll) {
         Reply::Uplink { next: Next::Send { id, request, .. }, .. } => (id, request),
         other => panic!("{other:?}"),
     }

@@ -3,9 +3,11 @@
 //! libfaketime shifts every clock of the process. Unless told otherwise it also replaces the
 //! boot clock by values that count from 1970, so a shift forward is time that passed while the
 //! machine ran, and a shift backward looks like another boot.
+//!
+//! The shift is given in the environment, once a process: a file that libfaketime reads anew lets a
+//! thread see the clock unshifted while another one reads it (fixed only after its release 0.9.10).
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use headroom_deploy::agent::{Agent, Answer, simple_call};
 use headroom_proto::admission::Contact;
@@ -15,56 +17,55 @@ const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 const NODE: &str = "node-a";
 
-/// The files that shift the node's clocks and name its boot.
+/// A fleet of which one node runs with shifted clocks, and in a boot of the test's choosing.
 struct Shifted {
-    offset: PathBuf,
+    deployment: Deployment,
     boot: PathBuf,
+    boot_clock: bool,
 }
 
 impl Shifted {
-    /// Restarts the node with shifted clocks; `boot_clock` says whether the boot clock is shifted too.
-    async fn new(deployment: &mut Deployment, boot_clock: bool) -> Self {
-        let root = deployment.layout().root().to_owned();
-        let shifted = Self { offset: root.join("offset"), boot: root.join("boot-id") };
-        shifted.set(0);
+    /// A node in contact, its clocks not shifted yet; `boot_clock` says whether the boot clock will be too.
+    async fn start(boot_clock: bool) -> (Self, Agent) {
+        let deployment = Deployment::start().await;
+        let boot = deployment.layout().root().join("boot-id");
+        let mut shifted = Self { deployment, boot, boot_clock };
         shifted.boot(1);
-        deployment.stop_node(NODE).await.expect("the node");
-        let mut env: Vec<(String, OsString)> = vec![
-            ("LD_PRELOAD".into(), faketime().into()),
-            ("FAKETIME_TIMESTAMP_FILE".into(), shifted.offset.clone().into()),
-            // the file is read anew each time
-            ("FAKETIME_NO_CACHE".into(), "1".into()),
-        ];
-        if !boot_clock {
-            env.push(("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()));
-        }
-        let node = deployment.node_mut(NODE).expect("the node");
-        node.env = env;
+        let node = shifted.deployment.node_mut(NODE).expect("the node");
         node.extra = vec!["--boot-id-file".into(), shifted.boot.clone().into()];
-        deployment.start_node(NODE).await.expect("the node starts");
-        shifted
+        shifted.restart(0).await;
+        let agent = shifted.deployment.agent(NODE).await;
+        (shifted, agent)
     }
 
-    fn set(&self, seconds: i64) {
-        replace(&self.offset, &format!("{seconds:+}\n"));
+    /// The node dies without notice and starts again with its clocks shifted.
+    async fn restart(&mut self, seconds: i64) -> Agent {
+        self.deployment.kill_node(NODE).await.expect("the node");
+        let node = self.deployment.node_mut(NODE).expect("the node");
+        node.env = vec![
+            ("LD_PRELOAD".into(), faketime().into()),
+            ("FAKETIME".into(), format!("{seconds:+}").into()),
+        ];
+        if !self.boot_clock {
+            node.env.push(("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()));
+        }
+        self.deployment.start_node(NODE).await.expect("the node starts again");
+        self.deployment.node(NODE).expect("the node").agent.clone()
     }
 
+    /// The next start of the node is in this boot.
     fn boot(&self, number: u8) {
-        replace(&self.boot, &format!("00000000-0000-4000-8000-0000000000{number:02x}\n"));
+        let id = format!("00000000-0000-4000-8000-0000000000{number:02x}\n");
+        std::fs::write(&self.boot, id).expect("a file for the test");
     }
-}
 
-/// The node may read at any time: never half a file.
-fn replace(file: &Path, text: &str) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, text).expect("a file for the test");
-    std::fs::rename(&new, file).expect("a file for the test");
-}
+    fn cut(&self) {
+        self.deployment.node(NODE).expect("the node").link.cut();
+    }
 
-async fn restart(deployment: &mut Deployment) -> Agent {
-    deployment.kill_node(NODE).await.expect("the node");
-    deployment.start_node(NODE).await.expect("the node starts again");
-    deployment.node(NODE).expect("the node").agent.clone()
+    fn heal(&self) {
+        self.deployment.node(NODE).expect("the node").link.heal();
+    }
 }
 
 async fn ask(agent: &Agent, call: &str) -> Answer {
@@ -90,45 +91,45 @@ async fn rejects(agent: &Agent, call: &str) {
     assert_eq!((again.status, again.reason()), (403, "grace_expired"), "{again:?}");
 }
 
+/// What was not certainly answered before a restart stays only if the media server names it.
+async fn name_all(agent: &Agent) {
+    let named = agent.prove_life().await.expect("an answer");
+    assert_eq!(named.status, 200, "{named:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn thirteen_days_and_23_hours_grant_and_fourteen_days_reject_for_good() {
-    let mut deployment = Deployment::start().await;
-    let clock = Shifted::new(&mut deployment, true).await;
-    let agent = deployment.agent(NODE).await;
+    let (mut node, agent) = Shifted::start(true).await;
     let first = ask(&agent, "in-contact").await;
     assert!(first.granted(), "{first:?}");
 
-    deployment.node(NODE).expect("the node").link.cut();
-    clock.set(13 * DAY + 23 * HOUR);
+    node.cut();
+    let agent = node.restart(13 * DAY + 23 * HOUR).await;
+    name_all(&agent).await;
     grants_alone(&agent, "day-13").await;
-    let agent = restart(&mut deployment).await;
-    // what was not certainly answered before a restart stays only if the media server names it
-    let named = agent.prove_life().await.expect("an answer");
-    assert_eq!(named.status, 200, "{named:?}");
+    let agent = node.restart(13 * DAY + 23 * HOUR).await;
+    name_all(&agent).await;
     grants_alone(&agent, "day-13-restarted").await;
 
-    clock.set(14 * DAY);
+    let agent = node.restart(14 * DAY).await;
+    name_all(&agent).await;
     rejects(&agent, "day-14").await;
     let running = agent.legs().await.expect("legs");
-    assert!(running.iter().any(|leg| leg.leg == "day-13"), "a running call was cut: {running:?}");
+    for call in ["in-contact", "day-13", "day-13-restarted"] {
+        assert!(running.iter().any(|leg| leg.leg == call), "{call} was cut: {running:?}");
+    }
 
-    // set back, started again, forward, back, and after another boot
-    clock.set(0);
-    let agent = restart(&mut deployment).await;
-    rejects(&agent, "back").await;
-    clock.set(3 * DAY);
-    let agent = restart(&mut deployment).await;
-    rejects(&agent, "forward").await;
-    clock.set(-30 * DAY);
-    let agent = restart(&mut deployment).await;
-    rejects(&agent, "far-back").await;
-    clock.set(0);
-    clock.boot(2);
-    let agent = restart(&mut deployment).await;
+    // set back, forward, back, and after another boot
+    for (call, shift) in [("back", 0), ("forward", 3 * DAY), ("far-back", -30 * DAY)] {
+        let agent = node.restart(shift).await;
+        rejects(&agent, call).await;
+    }
+    node.boot(2);
+    let agent = node.restart(0).await;
     rejects(&agent, "another-boot").await;
 
     // only contact resets it
-    deployment.node(NODE).expect("the node").link.heal();
+    node.heal();
     until("contact", async || stands(&agent, Contact::In).await).await;
     until("a grant", async || {
         let answer = ask(&agent, "contact-again").await;
@@ -139,32 +140,22 @@ async fn thirteen_days_and_23_hours_grant_and_fourteen_days_reject_for_good() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wall_clock_alone_neither_uses_grace_up_nor_gives_it_back() {
-    let mut deployment = Deployment::start().await;
-    let clock = Shifted::new(&mut deployment, false).await;
-    let agent = deployment.agent(NODE).await;
+    let (mut node, agent) = Shifted::start(false).await;
     assert!(ask(&agent, "in-contact").await.granted());
-    deployment.node(NODE).expect("the node").link.cut();
+    node.cut();
 
     // in one boot the wall clock is not looked at
-    clock.set(15 * DAY);
-    grants_alone(&agent, "wall-forward").await;
-    let agent = restart(&mut deployment).await;
-    grants_alone(&agent, "wall-forward-restarted").await;
-    clock.set(-15 * DAY);
-    let agent = restart(&mut deployment).await;
-    grants_alone(&agent, "wall-back").await;
+    for (call, shift) in [("wall-forward", 15 * DAY), ("wall-back", -15 * DAY), ("wall-right", 0)] {
+        let agent = node.restart(shift).await;
+        grants_alone(&agent, call).await;
+    }
 
     // after another boot it tells how long the machine was off, once it can be trusted
-    clock.set(0);
-    let agent = restart(&mut deployment).await;
-    grants_alone(&agent, "wall-right").await;
-    clock.boot(2);
-    clock.set(15 * DAY);
-    let agent = restart(&mut deployment).await;
+    node.boot(2);
+    let agent = node.restart(15 * DAY).await;
     if clock_is_trusted() {
         rejects(&agent, "off-for-15-days").await;
-        clock.set(0);
-        let agent = restart(&mut deployment).await;
+        let agent = node.restart(0).await;
         rejects(&agent, "off-and-set-back").await;
     } else {
         grants_alone(&agent, "off-but-not-known-for-how-long").await;

@@ -24,6 +24,8 @@ pub struct Sealed {
     pub link: Link,
     /// The record.
     pub bytes: Vec<u8>,
+    /// With this record the history gets this identity: what was handed out before speaks of another.
+    pub generation: Option<u64>,
 }
 
 /// What a log holds, without its contents.
@@ -168,7 +170,7 @@ pub enum LogError {
         path: PathBuf,
     },
     /// Another process has it open.
-    #[error("the store in {} is in use by another process", path.display())]
+    #[error("a service already runs with the store in {}: another process has it open", path.display())]
     InUse {
         /// Where it is.
         path: PathBuf,
@@ -187,6 +189,14 @@ pub enum LogError {
         /// What is damaged.
         item: Item,
         /// How.
+        why: String,
+    },
+    /// The note of the last record that was acknowledged is missing or cannot be read.
+    #[error("the witness of the last record, {}, is damaged: {why}", path.display())]
+    Witness {
+        /// The note.
+        path: PathBuf,
+        /// What is wrong with it.
         why: String,
     },
     /// The operating system or the store refused.

@@ -78,6 +78,7 @@ impl Log for MemoryLog {
         }
         stored.records.insert(record.link.sequence, record.bytes.clone());
         stored.head = record.link;
+        stored.generation = record.generation.unwrap_or(stored.generation);
         Ok(())
     }
 

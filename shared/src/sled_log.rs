@@ -15,9 +15,13 @@
 //! handle of our own, because sled's flush ends in `sync_file_range`, which does not reach a disk's
 //! volatile cache. After a failed write or sync nothing is tried again: the kernel may have dropped
 //! what it could not write, and a second sync would lie.
+//!
+//! sled takes damage at its end for a write that was cut short, and opens without it. The
+//! [`witness`] beside it knows better which record was the last.
 
 mod files;
 mod pieces;
+mod witness;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -31,12 +35,16 @@ use sled::{Batch, Db};
 
 use crate::log::{AppendError, Contents, Item, KEPT_SNAPSHOTS, Log, LogError, Part, Sealed, Visitor};
 use pieces::{CHUNK, MANIFEST, RECORD, get, numbered, prefix, put, sequence_of};
+use witness::Witness;
 
 /// Version of the layout above.
 const FORMAT: u32 = 1;
-/// Chunks written, and keys removed, between two pauses that leave the disk to appends.
-const CHUNKS_PER_PAUSE: usize = 64;
-const REMOVALS_PER_PAUSE: usize = 1024;
+/// Bytes of chunks written, and keys removed, between two syncs, each followed by a pause that leaves
+/// the disk to appends. sled reuses a segment of its file (512 KiB) about two segments after its content
+/// was moved, so a sync must come before that, or the only durable copy would be written over. Appends
+/// wait while keys are removed, so few are at a time.
+const BYTES_PER_PAUSE: usize = 256 * 1024;
+const REMOVALS_PER_PAUSE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What the store says it is.
@@ -67,6 +75,7 @@ pub struct SledLog {
     identity: Mutex<Identity>,
     head: Mutex<Link>,
     disk: Mutex<Disk>,
+    witness: Witness,
     dir: PathBuf,
     _lock: std::fs::File,
 }
@@ -109,6 +118,8 @@ impl SledLog {
             return Err(LogError::Format { found: identity.format, supported: FORMAT });
         }
         let head: Link = read_checked(&db, Item::Head)?;
+        let witness = Witness::open(dir)?;
+        witness.confirms(head)?;
         if let Some(next) = db.range(numbered(RECORD, head.sequence + 1)..vec![RECORD + 1]).keys().next() {
             let next = next.ok().as_deref().and_then(sequence_of).unwrap_or(head.sequence + 1);
             return Err(LogError::damaged(
@@ -121,6 +132,7 @@ impl SledLog {
             identity: Mutex::new(identity),
             head: Mutex::new(head),
             disk: Mutex::new(Disk { file, broken: None }),
+            witness,
             dir: dir.to_owned(),
             _lock: lock,
         })
@@ -129,20 +141,6 @@ impl SledLog {
     /// What the store says it is.
     pub fn identity(&self) -> Identity {
         *lock(&self.identity)
-    }
-
-    /// Gives the history another identity, as a restore from a backup must.
-    ///
-    /// # Errors
-    /// When it did not become durable.
-    pub fn renew_generation(&self, generation: u64) -> Result<(), LogError> {
-        let renewed = Identity { generation, ..self.identity() };
-        let mut batch = Batch::default();
-        put(&mut batch, Item::Identity, &checked(&renewed))?;
-        self.write(batch)?;
-        self.make_durable()?;
-        *lock(&self.identity) = renewed;
-        Ok(())
     }
 
     /// Applies a batch; durable only after [`Self::make_durable`].
@@ -198,7 +196,7 @@ impl SledLog {
     }
 
     /// Removes all keys from `from` up to, not including, `to`, leaving the disk to others now and
-    /// then. Nothing depends on when this becomes durable.
+    /// then.
     fn remove(&self, from: Vec<u8>, to: Vec<u8>) -> Result<(), LogError> {
         if from >= to {
             return Ok(());
@@ -215,7 +213,7 @@ impl SledLog {
                 return Ok(());
             }
             self.write(batch)?;
-            self.db.flush().map_err(|error| self.broken("flush", &error))?;
+            self.make_durable()?;
             std::thread::sleep(PAUSE);
         }
     }
@@ -266,14 +264,19 @@ impl Log for SledLog {
             return Err(AppendError::Fenced { wanted: sequence, head: *head });
         }
         let mut batch = Batch::default();
+        let mut identity = lock(&self.identity);
+        let renewed = record.generation.map(|generation| Identity { generation, ..*identity });
         self.usable()
             .and_then(|()| put(&mut batch, Item::Record(sequence), &record.bytes))
             .and_then(|()| put(&mut batch, Item::Head, &checked(&record.link)))
+            .and_then(|()| renewed.map_or(Ok(()), |new| put(&mut batch, Item::Identity, &checked(&new))))
             .map_err(|cause| AppendError::Failed { sequence, cause })?;
         self.write(batch)
             .and_then(|()| self.make_durable())
+            .and_then(|()| self.witness.note(record.link))
             .map_err(|cause| AppendError::Unknown { sequence, cause })?;
         *head = record.link;
+        *identity = renewed.unwrap_or(*identity);
         Ok(())
     }
 
@@ -286,12 +289,15 @@ impl Log for SledLog {
         self.remove(prefix(Item::Manifest(snapshot)), numbered(MANIFEST, snapshot + 1))?;
         self.remove(numbered(CHUNK, snapshot), numbered(CHUNK, snapshot + 1))?;
         let mut hashes = Vec::new();
+        let mut unsynced = 0;
         for (index, chunk) in (0..).zip(chunks) {
             let mut batch = Batch::default();
             put(&mut batch, Item::Chunk { snapshot, index }, &chunk)?;
             self.write(batch)?;
             hashes.push(Hash::of(&chunk));
-            if hashes.len() % CHUNKS_PER_PAUSE == 0 {
+            unsynced += chunk.len();
+            if unsynced >= BYTES_PER_PAUSE {
+                unsynced = 0;
                 self.make_durable()?;
                 std::thread::sleep(PAUSE);
             }
@@ -331,11 +337,14 @@ fn checked<T: Encode<()>>(value: &T) -> Vec<u8> {
 }
 
 fn read_checked<T: for<'b> Decode<'b, ()>>(db: &Db, item: Item) -> Result<T, LogError> {
-    let bytes = get(db, item)?;
+    unchecked(&get(db, item)?).map_err(|why| LogError::damaged(item, why))
+}
+
+fn unchecked<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, String> {
     match bytes.split_first_chunk::<32>() {
         Some((hash, content)) if Hash::of(content).0 == *hash => {
-            minicbor::decode(content).map_err(|error| LogError::damaged(item, error.to_string()))
+            minicbor::decode(content).map_err(|error| error.to_string())
         }
-        _ => Err(LogError::damaged(item, "its hash differs from its content's")),
+        _ => Err("its hash differs from its content's".into()),
     }
 }

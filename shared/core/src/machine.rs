@@ -42,17 +42,25 @@ pub struct Answer<R> {
     pub reply: R,
     /// Whether the answer must prove a durable commit, even when no event was emitted.
     pub commit: bool,
+    /// The history gets this identity with the record of this command, because what was handed out
+    /// under the one before is not to be trusted any more.
+    pub generation: Option<u64>,
 }
 
 impl<R> Answer<R> {
     /// An answer that waits for what it depends on.
     pub const fn now(reply: R) -> Self {
-        Self { reply, commit: false }
+        Self { reply, commit: false, generation: None }
     }
 
     /// An answer that proves a commit made after the command arrived.
     pub const fn committed(reply: R) -> Self {
-        Self { reply, commit: true }
+        Self { reply, commit: true, generation: None }
+    }
+
+    /// An answer with which the history gets another identity.
+    pub const fn renewing(reply: R, generation: u64) -> Self {
+        Self { reply, commit: true, generation: Some(generation) }
     }
 }
 

@@ -91,7 +91,7 @@ impl<M: Machine> Queue<M> {
 
     /// Takes what may be decided now, most urgent first, into `taken`. What waited beyond its limit
     /// is refused on the way and does not count.
-    pub(super) fn take(&self, room: Room, taken: &mut Vec<Waiting<M>>) {
+    pub(super) fn take(&self, room: Room, taken: &mut VecDeque<Waiting<M>>) {
         let now = Instant::now();
         let mut inner = self.lock();
         let waiting = std::array::from_fn(|class| inner.classes[class].len());
@@ -103,7 +103,7 @@ impl<M: Machine> Queue<M> {
                 if next.expired(now) {
                     next.refuse(now);
                 } else {
-                    taken.push(next);
+                    taken.push_back(next);
                     left -= 1;
                 }
             }
@@ -112,14 +112,7 @@ impl<M: Machine> Queue<M> {
 
     /// Refuses whatever has waited beyond its limit.
     pub(super) fn sweep(&self) {
-        let now = Instant::now();
-        for queue in &mut self.lock().classes {
-            let (late, timely) = std::mem::take(queue).into_iter().partition(|next| next.expired(now));
-            *queue = timely;
-            for next in VecDeque::<Waiting<M>>::into_iter(late) {
-                next.refuse(now);
-            }
-        }
+        self.lock().classes.iter_mut().for_each(refuse_late);
     }
 
     /// Nothing is accepted from now on.
@@ -152,6 +145,18 @@ impl<M: Machine> Queue<M> {
     fn lock(&self) -> MutexGuard<'_, Inner<M>> {
         // Queues are moved, not changed in steps: a panic leaves nothing half done.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses whatever has waited beyond its limit.
+pub(super) fn refuse_late<M: Machine>(waiting: &mut VecDeque<Waiting<M>>) {
+    let now = Instant::now();
+    if waiting.iter().any(|next| next.expired(now)) {
+        let (late, timely) = std::mem::take(waiting).into_iter().partition(|next| next.expired(now));
+        *waiting = timely;
+        for next in VecDeque::<Waiting<M>>::into_iter(late) {
+            next.refuse(now);
+        }
     }
 }
 

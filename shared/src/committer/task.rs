@@ -1,5 +1,6 @@
 //! The committer's loop.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, mpsc as threads};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use headroom_core::record::{self, Link, Position};
 use headroom_core::time::{Clock, Now};
 use tokio::sync::{mpsc, oneshot};
 
-use super::queue::{Reply, Room, Waiting};
+use super::queue::{self, Reply, Room, Waiting};
 use super::recover::{Recovered, weight};
 use super::{CommitError, Committed, Done, Options, Shared, View};
 use crate::log::{AppendError, Log, LogError, Sealed};
@@ -28,7 +29,8 @@ pub(super) struct Task<M: Machine> {
     /// The last sealed record, durable or in flight.
     link: Link,
     open: Batch<M>,
-    taken: Vec<Waiting<M>>,
+    /// Taken from the queue, not decided yet.
+    taken: VecDeque<Waiting<M>>,
     flying: Option<Flying<M>>,
     appender: Appender,
     snapshot: Option<Snapshot>,
@@ -41,6 +43,7 @@ struct Batch<M: Machine> {
     commands: usize,
     reports: usize,
     commit: bool,
+    generation: Option<u64>,
     events: Vec<M::Event>,
     answers: Vec<(Reply<M>, M::Reply)>,
 }
@@ -52,6 +55,7 @@ impl<M: Machine> Default for Batch<M> {
             commands: 0,
             reports: 0,
             commit: false,
+            generation: None,
             events: Vec::new(),
             answers: Vec::new(),
         }
@@ -121,7 +125,7 @@ impl<M: Machine> Task<M> {
             volatile: M::Volatile::default(),
             link: recovered.head,
             open: Batch::default(),
-            taken: Vec::new(),
+            taken: VecDeque::new(),
             flying: None,
             snapshot: None,
             since_snapshot: recovered.since_snapshot,
@@ -155,7 +159,7 @@ impl<M: Machine> Task<M> {
                     self.seal()?;
                     continue;
                 }
-                if self.shared.queue.finished() {
+                if self.taken.is_empty() && self.shared.queue.finished() {
                     return Ok(());
                 }
             }
@@ -170,7 +174,10 @@ impl<M: Machine> Task<M> {
                     self.snapshot_if_due();
                 }
                 () = self.shared.queue.arrival(), if room => {}
-                () = tokio::time::sleep(SWEEP), if waiting => self.shared.queue.sweep(),
+                () = tokio::time::sleep(SWEEP), if waiting => {
+                    self.shared.queue.sweep();
+                    queue::refuse_late(&mut self.taken);
+                }
             }
         }
     }
@@ -190,20 +197,27 @@ impl<M: Machine> Task<M> {
     /// Decides what waits and fits. Answers how many commands that were.
     fn decide(&mut self) -> usize {
         let before = self.open.commands;
-        let mut taken = std::mem::take(&mut self.taken);
-        self.shared.queue.take(self.room(), &mut taken);
-        if !taken.is_empty() {
+        if self.taken.is_empty() {
+            self.shared.queue.take(self.room(), &mut self.taken);
+        } else {
+            // What the batch before had no room for may have waited too long by now.
+            queue::refuse_late(&mut self.taken);
+        }
+        if !self.taken.is_empty() {
             self.open.now = self.clock.now();
         }
-        for Waiting { command, reply, .. } in taken.drain(..) {
+        // One command may emit much, so the room is looked at before each.
+        while self.room().commands > 0
+            && let Some(Waiting { command, reply, .. }) = self.taken.pop_front()
+        {
             self.open.commands += 1;
             self.open.reports += usize::from(M::class(&command) == Class::Report);
             let mut tx = Tx::new(&mut self.state, &mut self.volatile, &mut self.open.events);
             let answer = M::handle(&mut tx, self.open.now, command);
             self.open.commit |= answer.commit;
+            self.open.generation = answer.generation.or(self.open.generation);
             self.open.answers.push((reply, answer.reply));
         }
-        self.taken = taken;
         self.open.commands - before
     }
 
@@ -231,9 +245,11 @@ impl<M: Machine> Task<M> {
         let after = self.link;
         let (link, bytes) = record::seal(after, batch.now.wall, &batch.events);
         self.link = link;
+        let generation = batch.generation;
+        self.generation = generation.unwrap_or(self.generation);
         let view = View { state: self.state.clone(), position: self.position(link), time: batch.now };
         self.flying = Some(Flying { link, view, events: batch.events, answers: batch.answers });
-        let sent = self.appender.records.send(Sealed { after, link, bytes });
+        let sent = self.appender.records.send(Sealed { after, link, bytes, generation });
         sent.map_err(|_| CommitError::Panicked { part: "the log" })
     }
 

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sled::Db;
 
+use super::witness::Witness;
 use crate::log::LogError;
 
 /// sled's page cache. The machine's state lives in memory by itself; sled is only its history.
@@ -36,8 +38,10 @@ pub(super) fn create(dir: &Path, fill: impl FnOnce(&Db) -> Result<(), LogError>)
     if making.exists() {
         fs::remove_dir_all(&making).map_err(failed("clear the way for"))?;
     }
-    fs::create_dir(&making).map_err(failed("create"))?;
+    // For its owner only: the history names who spoke with whom.
+    fs::DirBuilder::new().mode(0o700).create(&making).map_err(failed("create"))?;
     File::create(making.join(LOCK)).map_err(failed("create"))?;
+    Witness::create(&making)?;
     let db = config(&making).create_new(true).open().map_err(|error| LogError::io("create", dir, error))?;
     fill(&db)?;
     db.flush().map_err(|error| LogError::io("flush", dir, error))?;

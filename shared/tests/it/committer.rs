@@ -168,6 +168,39 @@ async fn reports_take_at_most_a_quarter_of_a_batch_and_all_get_through() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_full_of_events_leaves_what_was_taken_with_it_to_the_next() {
+    let log = faulty();
+    let (handle, committer) = start(&log, Options { batch_events: 100, ..Options::default() });
+    log.stall();
+    let first = ask(&handle, Command::Add(0, 1));
+    log.held().await;
+    let asked: Vec<_> = (0..10).map(|_| ask(&handle, Command::Fill(60))).collect();
+    settle().await;
+    log.resume();
+    first.await.unwrap().unwrap();
+    let mut sequences = Vec::new();
+    for answer in asked {
+        sequences.push(answer.await.unwrap().unwrap().position.sequence);
+    }
+    assert_eq!(sequences, [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]);
+    committer.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_identity_of_the_history_holds_from_its_record_on() {
+    let log = faulty();
+    let (handle, committer) = start(&log, Options::default());
+    let before = handle.submit(Command::Add(1, 1)).await.unwrap().position;
+    let renewed = handle.submit(Command::Renew(99)).await.unwrap().position;
+    assert_eq!((before.generation, renewed.generation), (7, 99));
+    assert_eq!(handle.view().position, renewed);
+    committer.stop().await.unwrap();
+    let (handle, committer) = start(&log, Options::default());
+    assert_eq!(handle.view().position, renewed);
+    committer.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_overloaded_queue_refuses_at_once_what_has_a_limit_but_not_what_is_more_urgent() {
     let log = faulty();
     let (handle, committer) = start(&log, Options { queue_limit: 3, ..narrow(1) });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use headroom_core::record::Link;
 use headroom_shared::committer::{Options, recover};
-use headroom_shared::log::{AppendError, Item, Log, LogError};
+use headroom_shared::log::{AppendError, Item, Log, LogError, Sealed};
 use headroom_shared::sled_log::SledLog;
 use proptest::prelude::*;
 
@@ -31,6 +31,16 @@ fn history(dir: &Path) -> State {
         }
     }
     state(&log)
+}
+
+/// Copies the files of a store.
+fn copy(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) {
+    for path in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_file() && wanted(name) {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
 }
 
 /// Opens sled itself; retries while its threads let go of the file.
@@ -112,7 +122,7 @@ fn a_store_in_use_is_refused_with_a_clear_word() {
     let log = SledLog::create(&dir, 1).unwrap();
     let error = SledLog::open(&dir).err().unwrap();
     assert_eq!(error, LogError::InUse { path: dir.clone() });
-    assert!(error.to_string().ends_with("is in use by another process"));
+    assert!(error.to_string().ends_with("another process has it open"));
     drop(log);
     SledLog::open(&dir).unwrap();
 }
@@ -154,15 +164,46 @@ fn a_record_that_does_not_follow_the_head_is_fenced() {
 fn a_renewed_generation_keeps_the_history() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("log");
-    let expected = history(&dir);
+    history(&dir);
     let log = SledLog::open(&dir).unwrap();
-    let created = log.identity().created;
-    log.renew_generation(99).unwrap();
-    assert_eq!(log.contents().unwrap().generation, 99);
+    let (created, head) = (log.identity().created, log.contents().unwrap().head);
+    let renewing = Sealed { generation: Some(99), ..sealed(head, 3) };
+    log.append(&renewing).unwrap();
+    assert_eq!((log.contents().unwrap().generation, log.contents().unwrap().head), (99, renewing.link));
+    let expected = state(&log);
     drop(log);
     let log = SledLog::open(&dir).unwrap();
     assert_eq!((log.identity().generation, log.identity().created), (99, created));
     assert_eq!(state(&log), expected);
+}
+
+#[test]
+fn a_history_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    drop(SledLog::create(&dir, 1).unwrap());
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_store_that_ends_before_the_last_acknowledged_record_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, older) = (folder.path().join("log"), folder.path().join("older"));
+    let log = SledLog::create(&dir, 1).unwrap();
+    let link = append(&log, Link::default(), 3);
+    drop(log);
+    fs::create_dir(&older).unwrap();
+    copy(&dir, &older, |name| name != "witness");
+    let log = SledLog::open(&dir).unwrap();
+    append(&log, link, 3);
+    drop(log);
+    copy(&older, &dir, |_| true);
+    let error = SledLog::open(&dir).err().unwrap();
+    let why = "it was acknowledged, and the store ends at record 1";
+    assert_eq!(error, LogError::damaged(Item::Record(2), why));
+    fs::write(dir.join("witness"), "").unwrap();
+    assert!(matches!(SledLog::open(&dir), Err(LogError::Witness { .. })));
 }
 
 #[test]
@@ -218,6 +259,52 @@ fn a_snapshot_that_was_cut_short_does_not_count_and_the_next_one_does() {
     assert_eq!(log.contents().unwrap().snapshots.len(), 2);
     assert_eq!(log.contents().unwrap().snapshots[0], before.head);
     assert_eq!(state(&log), expected, "a snapshot that is there is not written again");
+}
+
+/// The store's state, if it opens.
+fn opened(dir: &Path) -> Result<State, String> {
+    let log = SledLog::open(dir).map_err(|error| error.to_string())?;
+    recover::<Toy>(&log).map(|recovered| recovered.state).map_err(|error| error.to_string())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn damage_to_any_byte_on_the_disk_is_refused_or_the_state_is_exact(
+        at in any::<prop::sample::Index>(), bit in 0..8u8, cut in prop::bool::weighted(0.2),
+        late in any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("log");
+        history(&dir);
+        let log = SledLog::open(&dir).unwrap();
+        let mut link = log.contents().unwrap().head;
+        for _ in 0..20 {
+            link = append(&log, link, 5);
+        }
+        let expected = state(&log);
+        // As a killed process leaves it: what was written last, sled would drop without a word.
+        let killed = folder.path().join("killed");
+        fs::create_dir(&killed).unwrap();
+        copy(&dir, &killed, |_| true);
+        drop(log);
+        let file = killed.join("db");
+        let mut bytes = fs::read(&file).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        let at = if late { used - at.index(4096) } else { at.index(used + 1) };
+        if cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= 1 << bit;
+        }
+        fs::write(&file, &bytes).unwrap();
+        // sled may give up in its own way; a service that ends is one that refuses
+        let found = std::panic::catch_unwind(|| opened(&killed));
+        if let Ok(Ok(state)) = found {
+            prop_assert_eq!(state, expected);
+        }
+    }
 }
 
 proptest! {

@@ -24,6 +24,10 @@ pub(crate) enum Command {
     Read(u32),
     Beat,
     Mark(Class, u32),
+    /// Sets so many keys, each with an event of its own.
+    Fill(u32),
+    /// The history gets another identity.
+    Renew(u64),
     Panic,
 }
 
@@ -47,7 +51,7 @@ impl Machine for Toy {
             Command::Add(..) | Command::Read(_) => Class::Allocate,
             Command::Beat => Class::Heartbeat,
             Command::Mark(class, _) => *class,
-            Command::Panic => Class::Background,
+            Command::Fill(_) | Command::Renew(_) | Command::Panic => Class::Background,
         }
     }
 
@@ -64,6 +68,11 @@ impl Machine for Toy {
                 tx.emit(Event::Marked(class as u32, tag));
                 Answer::now(0)
             }
+            Command::Fill(keys) => {
+                (0..keys).for_each(|key| tx.emit(Event::Set(key, 1)));
+                Answer::now(0)
+            }
+            Command::Renew(generation) => Answer::renewing(0, generation),
             Command::Panic => panic!("as asked"),
         }
     }
@@ -107,7 +116,7 @@ pub(crate) fn sealed(after: Link, size: u32) -> Sealed {
     let sequence = i64::try_from(after.sequence + 1).unwrap();
     let events: Vec<Event> = (0..size).map(|key| Event::Set(key, sequence)).collect();
     let (link, bytes) = record::seal(after, Millis(1_000), &events);
-    Sealed { after, link, bytes }
+    Sealed { after, link, bytes, generation: None }
 }
 
 /// Snapshots a state that was recovered at `at`.

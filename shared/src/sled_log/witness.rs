@@ -1,0 +1,81 @@
+//! Which record was the last one acknowledged, noted outside sled.
+//!
+//! sled cannot tell damage at the end of its file from a write that was cut short by a crash: it drops
+//! both and opens with an older, consistent history. The note here is written after a record has become
+//! durable and before it is acknowledged, so a store that ends before it has lost something.
+//!
+//! Notes are not synced one by one: after a power cut the witness may stand behind the store, never
+//! before it. They are written in turn to two places, so that one that was cut short spoils only itself.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use headroom_core::record::Link;
+
+use super::{checked, unchecked};
+use crate::log::{Item, LogError};
+
+const NAME: &str = "witness";
+/// Where the two notes begin: in blocks of their own.
+const PLACES: [u64; 2] = [0, 4096];
+/// A length, then what [`checked`] makes of a link.
+const NOTE: usize = 128;
+
+pub(super) struct Witness {
+    path: PathBuf,
+    file: File,
+}
+
+impl Witness {
+    /// Makes the witness of an empty store.
+    pub(super) fn create(dir: &Path) -> Result<(), LogError> {
+        let path = dir.join(NAME);
+        let file = File::create_new(&path).map_err(|error| LogError::io("create", &path, error))?;
+        Self { path, file }.note(Link::default())
+    }
+
+    pub(super) fn open(dir: &Path) -> Result<Self, LogError> {
+        let path = dir.join(NAME);
+        match File::options().read(true).write(true).open(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => Err(LogError::Witness { path, why: error.to_string() }),
+        }
+    }
+
+    /// Notes a record that has become durable.
+    pub(super) fn note(&self, link: Link) -> Result<(), LogError> {
+        let content = checked(&link);
+        let mut note = [0; NOTE];
+        note[0] = u8::try_from(content.len()).unwrap_or(u8::MAX);
+        note[1..=content.len()].copy_from_slice(&content);
+        let place = PLACES[usize::from(link.sequence % 2 == 1)];
+        let written = self.file.write_all_at(&note, place);
+        written.map_err(|error| LogError::io("note the last record in", &self.path, error))
+    }
+
+    fn read(&self, place: u64) -> Result<Link, String> {
+        let mut note = [0; NOTE];
+        self.file.read_exact_at(&mut note, place).map_err(|error| error.to_string())?;
+        unchecked(note[1..].get(..usize::from(note[0])).unwrap_or_default())
+    }
+
+    /// Checks that a store which ends at `head` has lost nothing.
+    pub(super) fn confirms(&self, head: Link) -> Result<(), LogError> {
+        let notes = PLACES.map(|place| self.read(place));
+        let last = match notes {
+            [Ok(one), Ok(other)] if other.sequence > one.sequence => other,
+            [Ok(one), _] | [Err(_), Ok(one)] => one,
+            [Err(why), Err(_)] => return Err(LogError::Witness { path: self.path.clone(), why }),
+        };
+        let record = Item::Record(last.sequence);
+        if head.sequence < last.sequence {
+            let why = format!("it was acknowledged, and the store ends at record {}", head.sequence);
+            return Err(LogError::damaged(record, why));
+        }
+        if head.sequence == last.sequence && head.hash != last.hash {
+            return Err(LogError::damaged(record, "its hash is not the one that was acknowledged"));
+        }
+        Ok(())
+    }
+}

@@ -4,13 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use headroom_proto::licensing as pb;
-use headroom_shared::tls::write_public;
+use headroom_shared::print;
+use headroom_shared::tls::{check_new, write_public};
 use serde_json::json;
 use tonic::Status;
 
 use crate::cli::{Cli, Command, Issue};
-use headroom_shared::print;
-
 use crate::desk::Desk;
 use crate::folder::Folder;
 use crate::{output, serve};
@@ -67,22 +66,10 @@ fn init(folder: &Folder, json: bool) -> anyhow::Result<()> {
     ))?)
 }
 
-/// Refuses before anything is signed what would fail afterwards.
-fn check_out(out: &Path) -> anyhow::Result<()> {
-    if out.exists() {
-        bail!("--out: {} exists already and is left alone; no license was issued", out.display());
-    }
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        bail!("--out: the folder {} does not exist; no license was issued", folder.display());
-    }
-    Ok(())
-}
-
 async fn issue(folder: &Folder, flags: Issue, json: bool) -> anyhow::Result<()> {
-    let to_stdout = flags.out.as_os_str() == "-";
-    if !to_stdout {
-        check_out(&flags.out)?;
+    if flags.out.as_os_str() != "-" {
+        check_new(&flags.out)
+            .with_context(|| format!("--out: no license was issued; cannot write {}", flags.out.display()))?;
     }
     let request = pb::IssueLicenseRequest {
         fingerprint: flags.fingerprint.to_string(),
@@ -96,21 +83,27 @@ async fn issue(folder: &Folder, flags: Issue, json: bool) -> anyhow::Result<()> 
     };
     let mut desk = Desk::open(folder).await?;
     let answer = desk.issue(request).await.map_err(told);
+    // Shown even when the register does not close well: it is signed and registered.
+    let shown = answer.and_then(|answer| hand_out(answer, &flags.out, json));
     desk.close().await?;
-    let pb::IssueLicenseResponse { license, document } = answer?;
+    shown
+}
+
+fn hand_out(issued: pb::IssueLicenseResponse, out: &Path, json: bool) -> anyhow::Result<()> {
+    let pb::IssueLicenseResponse { license, document } = issued;
     let text = String::from_utf8(document).context("the license is no text")?;
-    if to_stdout {
+    if out.as_os_str() == "-" {
         let answer = || output::write_json(&json!({"license": license, "document": text}));
         return Ok(if json { answer() } else { print::write(&text) }?);
     }
-    let file = flags.out.display();
-    if let Err(error) = write_public(&flags.out, text.as_bytes()) {
+    let file = out.display();
+    if let Err(error) = write_public(out, text.as_bytes()) {
         // Signed and registered, so it must not get lost.
         print::write(&text)?;
         bail!("cannot write {file}: {error}. License {license} was issued and written to stdout instead");
     }
     if json {
-        return Ok(output::write_json(&json!({"license": license, "file": flags.out}))?);
+        return Ok(output::write_json(&json!({"license": license, "file": out}))?);
     }
     Ok(print::write(&format!(
         "Issued license {license} to {file}. Install it there: management-node license install {file}\n"

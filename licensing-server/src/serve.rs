@@ -49,10 +49,10 @@ pub async fn serve(folder: &Folder, flags: &cli::Serve, json: bool) -> anyhow::R
     let settings: Settings = config::load(&folder.config(), &Flags { listen: flags.listen })?;
     let shutdown = Shutdown::on_signal()?;
     let certificate = folder.signing_key().and_then(|_| folder.server())?;
-    // The socket first: it tells best that a service runs here already.
+    // The register first: only who has it may take the socket's place.
+    let (office, committer) = Office::open(folder).await?;
     let socket = rpc::bind(Listen::unix(folder.socket())).await?;
     let public = rpc::bind(Listen::tls(settings.listen, tls::plain_server(&certificate))).await?;
-    let (office, committer) = Office::open(folder).await?;
     let endpoints =
         Endpoints::of_this_process().with("grpc", public.address()).with("socket", socket.address());
     tracing::info!(grpc = public.address(), socket = socket.address(), "serving");

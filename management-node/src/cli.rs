@@ -285,6 +285,11 @@ async fn ask(state: &Path, json: bool, command: Command) -> anyhow::Result<()> {
 async fn nodes(admin: &mut AdminServiceClient<Channel>, json: bool, command: Node) -> anyhow::Result<()> {
     match command {
         Node::Add { name, address, out } => {
+            if out.as_os_str() != "-" {
+                tls::check_new(&out).with_context(|| {
+                    format!("--out: {name} was not added; cannot write {}", out.display())
+                })?;
+            }
             let request = pb::AddNodeRequest { node: name.clone(), management: address };
             let bundle = admin.add_node(request).await.map_err(plain)?.into_inner().bundle;
             if out.as_os_str() == "-" {

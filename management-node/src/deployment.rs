@@ -1,5 +1,6 @@
 //! The state folder: the deployment's authority, the server's certificate, the vendor's keys, the log.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,7 +104,9 @@ impl Deployment {
             return Err(DeploymentError::Exists(dir.into()));
         }
         let (text, vendors) = vendor_keys(vendor_key)?;
-        std::fs::create_dir_all(dir).map_err(|why| DeploymentError::File { path: dir.into(), why })?;
+        // For its owner only: the history names who spoke with whom.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|why| DeploymentError::File { path: dir.into(), why })?;
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|why| DeploymentError::Random(why.to_string()))?;
         let generation = u64::from_be_bytes(random);

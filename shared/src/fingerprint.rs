@@ -41,9 +41,17 @@ pub fn read(root: &Path) -> Result<Fingerprint, ReadError> {
     let sources = Sources {
         machine_id: text(&root.join(MACHINE_ID))?,
         macs: macs(&root.join(INTERFACES))?,
-        product_uuid: text(&root.join(PRODUCT_UUID))?,
+        product_uuid: for_root(text(&root.join(PRODUCT_UUID)))?,
     };
     Fingerprint::new(&sources).map_err(|error| ReadError::Sources { root: root.to_owned(), error })
+}
+
+/// A source that only root may read says nothing to others; [`Fingerprint::matches`] knows that.
+fn for_root(text: Result<Option<String>, ReadError>) -> Result<Option<String>, ReadError> {
+    match text {
+        Err(ReadError::Io { error, .. }) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+        text => text,
+    }
 }
 
 /// A file's text; a file that does not exist says nothing.
@@ -68,6 +76,10 @@ fn macs(interfaces: &Path) -> Result<Vec<String>, ReadError> {
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
+        // Beside the interfaces lie files that drivers make, such as bonding_masters.
+        if !entry.path().is_dir() {
+            continue;
+        }
         let Some(address) = text(&entry.path().join("address"))? else {
             continue;
         };
@@ -115,6 +127,14 @@ mod tests {
         files[1].1 = "02:fc:00:00:00:02\n";
         let other_card = read(machine(&files).path()).expect("a fingerprint");
         assert_eq!(before.differences(&other_card), vec![Source::MacAddresses]);
+    }
+
+    #[test]
+    fn a_file_among_the_interfaces_is_none_of_them() {
+        let mut files = FULL.to_vec();
+        files.push(("sys/class/net/bonding_masters", "bond0\n"));
+        let plain = read(machine(&FULL).path()).expect("a fingerprint");
+        assert_eq!(read(machine(&files).path()).expect("a fingerprint"), plain);
     }
 
     #[test]

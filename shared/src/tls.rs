@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
-pub use files::{write_public, write_secret};
+pub use files::{check_new, write_public, write_secret};
 
 /// The name every management node's certificate carries, and nodes verify whatever the address.
 pub const MANAGEMENT_NAME: &str = "management-node";

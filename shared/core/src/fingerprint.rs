@@ -183,16 +183,22 @@ impl Fingerprint {
         }
     }
 
-    /// Whether both are the same machine: every source is the same.
+    /// Whether both are the same machine: no source differs, and they have one in common.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        self == other
+        let common = |source: &Source| self.part(*source).is_some() && other.part(*source).is_some();
+        self.differences(other).is_empty() && Source::ALL.iter().any(common)
     }
 
-    /// The sources that differ; empty when both match.
+    /// The sources that differ; none does when both match. The product UUID is compared only where both
+    /// know it: on most machines only root may read it, and a service need not run as root.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<Source> {
-        Source::ALL.into_iter().filter(|source| self.part(*source) != other.part(*source)).collect()
+        let differs = |source: &Source| match (source, self.part(*source), other.part(*source)) {
+            (Source::ProductUuid, None, _) | (Source::ProductUuid, _, None) => false,
+            (_, one, two) => one != two,
+        };
+        Source::ALL.into_iter().filter(differs).collect()
     }
 
     /// The sources it is made of.
@@ -315,6 +321,18 @@ mod tests {
         let other = Fingerprint::new(&other).expect("a fingerprint");
         assert!(!one.matches(&other));
         assert_eq!(one.differences(&other), [Source::MacAddresses]);
+    }
+
+    #[test]
+    fn a_product_uuid_that_only_root_can_read_does_not_make_another_machine() {
+        let root = Fingerprint::new(&sources()).expect("a fingerprint");
+        let user = Fingerprint::new(&Sources { product_uuid: None, ..sources() }).expect("a fingerprint");
+        assert!(root.matches(&user) && user.matches(&root));
+        let other =
+            Sources { product_uuid: Some("4C4C4544-0044-4810-8031-000000000001".into()), ..sources() };
+        assert!(!root.matches(&Fingerprint::new(&other).expect("a fingerprint")));
+        let alone = Sources { machine_id: None, macs: Vec::new(), ..sources() };
+        assert!(!user.matches(&Fingerprint::new(&alone).expect("a fingerprint")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes a file in one step, readable by its owner only.
 ///
@@ -20,13 +20,32 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, 0o644)
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// Finds out whether a new file can be written, for those who cannot take back what the file is about.
+///
+/// # Errors
+/// What the system says; [`io::ErrorKind::AlreadyExists`] when something is there.
+pub fn check_new(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists already and is left alone"));
+    }
+    let (_, partial) = places(path)?;
+    let _ = std::fs::remove_file(&partial);
+    std::fs::OpenOptions::new().write(true).create_new(true).open(&partial)?;
+    std::fs::remove_file(&partial)
+}
+
+/// A file's folder, and where it is written before it is whole.
+fn places(path: &Path) -> io::Result<(&Path, PathBuf)> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
-    let partial = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    Ok((folder, folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()))))
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let (folder, partial) = places(path)?;
     // Left over from a process of the same number that was killed meanwhile.
     let _ = std::fs::remove_file(&partial);
     let written = (|| {

@@ -13,6 +13,7 @@ use headroom_shared::committer::{Handle, View};
 use headroom_shared::convert::{decode, encode};
 use headroom_shared::status;
 use management_core::{Command, Explanation, Installed, LiveView, Pool, PoolMachine, Reply};
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use crate::admin_convert as convert;
@@ -23,12 +24,13 @@ const DEFAULT_CALLS: usize = 1000;
 const MAX_CALLS: usize = 10_000;
 const DEFAULT_DENIALS: usize = 100;
 const MAX_DENIALS: usize = 10_000;
-/// Minutes of counts on a first page: one day.
-const MINUTES: usize = 1440;
+/// Minutes of counts on a first page when no time is given: one day.
+const MINUTES: i64 = 1440;
 
 /// The service.
 pub struct AdminApi {
     pool: Handle<PoolMachine>,
+    live: watch::Receiver<LiveView>,
     deployment: Arc<Deployment>,
     address: String,
 }
@@ -43,20 +45,22 @@ fn page_size(asked: u32, default: usize, most: usize) -> usize {
 impl AdminApi {
     /// The service over a pool.
     #[must_use]
-    pub const fn new(pool: Handle<PoolMachine>, deployment: Arc<Deployment>, address: String) -> Self {
-        Self { pool, deployment, address }
+    pub const fn new(
+        pool: Handle<PoolMachine>,
+        live: watch::Receiver<LiveView>,
+        deployment: Arc<Deployment>,
+        address: String,
+    ) -> Self {
+        Self { pool, live, deployment, address }
     }
 
     async fn submit(&self, command: Command) -> Result<Reply, Status> {
         Ok(self.pool.submit(command).await?.reply)
     }
 
-    /// The published state, what is shown of liveness, and the time.
-    async fn look(&self) -> Result<(Arc<View<PoolMachine>>, LiveView, Now), Status> {
-        match self.submit(Command::Look).await? {
-            Reply::Live(live) => Ok((self.pool.view(), live, SystemClock.now())),
-            other => Err(unexpected(&other)),
-        }
+    /// The published state, what is shown of liveness, and the time. Never waits for the store.
+    fn look(&self) -> (Arc<View<PoolMachine>>, LiveView, Now) {
+        (self.pool.view(), self.live.borrow().clone(), SystemClock.now())
     }
 }
 
@@ -66,7 +70,7 @@ impl AdminService for AdminApi {
         &self,
         _: Request<pb::GetPoolStatusRequest>,
     ) -> Result<Response<pb::GetPoolStatusResponse>, Status> {
-        let (view, live, now) = self.look().await?;
+        let (view, live, now) = self.look();
         let state = &view.state;
         let alarms = state.alarms(&live, now.wall).into_iter().map(|alarm| pb::Alarm {
             name: alarm.name.to_owned(),
@@ -159,7 +163,7 @@ impl AdminService for AdminApi {
         &self,
         _: Request<pb::ListNodesRequest>,
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
-        let (view, live, _) = self.look().await?;
+        let (view, live, _) = self.look();
         let holders = view.state.holder_ids.values();
         let nodes = holders.filter_map(|id| {
             view.state.holders.get(id).map(|holder| convert::node(&view.state, *id, holder, &live))
@@ -206,8 +210,13 @@ impl AdminService for AdminApi {
         let more = found.next().is_some();
         let last = denials.last().map(|denial| denial.number.to_string()).unwrap_or_default();
         let minutes = if before.is_none() {
-            let newest = state.minutes.iter().rev().take(MINUTES);
-            newest.map(|((minute, reason), count)| convert::minute(*minute, *reason, *count)).collect()
+            let newest = state.minutes.get_max().map_or(0, |((minute, _), _)| *minute);
+            let since = match message.since_ms {
+                0 => newest - MINUTES,
+                since => since.div_euclid(60_000) - 1,
+            };
+            let wanted = state.minutes.iter().rev().take_while(|((minute, _), _)| *minute > since);
+            wanted.map(|((minute, reason), count)| convert::minute(*minute, *reason, *count)).collect()
         } else {
             Vec::new()
         };

@@ -18,9 +18,9 @@ use crate::lease_convert as convert;
 /// A request that still waits to be decided after this time is dropped undecided.
 const QUEUE_LIMIT: Duration = Duration::from_millis(200);
 /// The service.
-#[derive(Clone)]
 pub struct LeaseApi {
     pool: Handle<PoolMachine>,
+    comparing: tokio::sync::Mutex<()>,
 }
 
 /// Who speaks in which session.
@@ -38,8 +38,8 @@ fn caller<T>(request: &Request<T>) -> Result<CertificateHash, Status> {
 impl LeaseApi {
     /// The service over a pool.
     #[must_use]
-    pub const fn new(pool: Handle<PoolMachine>) -> Self {
-        Self { pool }
+    pub fn new(pool: Handle<PoolMachine>) -> Self {
+        Self { pool, comparing: tokio::sync::Mutex::default() }
     }
 
     /// Who speaks; a session of another generation is stale whatever its number.
@@ -50,6 +50,28 @@ impl LeaseApi {
             return Err(convert::refusal(&Refusal::SessionStale { given: session.number }));
         }
         Ok(Speaker { caller, session: session.number })
+    }
+
+    /// A node that has seen later records than this store holds proves that records were lost.
+    async fn compare(&self, caller: CertificateHash, seen: Position) -> Result<(), Status> {
+        let lost = |here: Position| seen.generation == here.generation && seen.sequence > here.sequence;
+        if !lost(self.pool.view().position) {
+            return Ok(());
+        }
+        // One finds it; the others that knock at the same time then meet another generation.
+        let _one = self.comparing.lock().await;
+        let here = self.pool.view().position;
+        if !lost(here) {
+            return Ok(());
+        }
+        let generation = getrandom::u64().map_err(|error| Status::internal(error.to_string()))?;
+        let (seen, here) = (seen.sequence, here.sequence);
+        let command = Command::RolledBack { caller, seen, here, generation };
+        match self.pool.submit(command).await?.reply {
+            Reply::RolledBack(Ok(())) => Ok(()),
+            Reply::RolledBack(Err(refusal)) => Err(convert::refusal(&refusal)),
+            other => Err(convert::unexpected(&other)),
+        }
     }
 
     async fn speak(&self, speaker: Speaker, request: Ask) -> Result<Done<Reply>, Status> {
@@ -90,18 +112,11 @@ impl LeaseService for LeaseApi {
         let caller = caller(&request)?;
         let message = request.into_inner();
         let asked = convert::open_request(&message)?;
+        if let Some(seen) = message.seen.map(decode::position) {
+            self.compare(caller, seen).await?;
+        }
         let command = Command::Open { caller, request: asked };
         let done = self.pool.submit_within(command, QUEUE_LIMIT).await?;
-        if let Some(seen) = message.seen.map(decode::position)
-            && seen.generation == done.position.generation
-            && seen.sequence > done.position.sequence
-        {
-            tracing::error!(
-                seen = seen.sequence,
-                here = done.position.sequence,
-                "a node has seen later records than this store holds: the store was rolled back"
-            );
-        }
         match done.reply {
             Reply::Opened(Ok(opened)) => {
                 tracing::info!(node = %opened.node, session = opened.session, report = opened.report_required, "session opened");
@@ -227,10 +242,13 @@ impl LeaseService for LeaseApi {
         let done = self.speak(speaker, Ask::Heartbeat(beat)).await?;
         match done.reply {
             Reply::Beat(Ok(beat)) => {
-                if beat.drift {
+                if let Some(here) = beat.drift {
+                    let message = request.get_ref();
                     tracing::error!(
-                        count = request.get_ref().legs.as_ref().map_or(0, |legs| legs.count),
-                        sequence = request.get_ref().sequence,
+                        session = message.session.map_or(0, |session| session.number),
+                        sequence = message.sequence,
+                        node = ?message.legs,
+                        ?here,
                         "the books of a node and the pool differ at the same number: the node reports"
                     );
                 }

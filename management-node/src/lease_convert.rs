@@ -77,8 +77,8 @@ fn past_event(message: &pb::PastEvent) -> Result<PastEvent, FieldError> {
     })
 }
 
-/// When a node that must wait to report may come back: uniformly 1 to 10 s, longer the more report.
-fn come_back(reporting: usize, limit: usize) -> Duration {
+/// When a node that must wait to report may come back: uniformly 1 to 10 s, longer the more wait.
+fn come_back(waiting: usize, limit: usize) -> Duration {
     let (least, most) = (Duration::from_secs(1), Duration::from_secs(10));
     let mut random = [0; 4];
     // Without randomness everybody waits longest.
@@ -86,7 +86,7 @@ fn come_back(reporting: usize, limit: usize) -> Duration {
         Ok(()) => f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX),
         Err(_) => 1.0,
     };
-    let crowd = u32::try_from(reporting.div_ceil(limit.max(1))).unwrap_or(u32::MAX);
+    let crowd = u32::try_from(waiting.div_ceil(limit.max(1)).max(1)).unwrap_or(u32::MAX);
     (least + (most - least).mul_f64(share)).saturating_mul(crowd)
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         Refusal::SessionStale { .. } | Refusal::SequenceUnknown { .. } => {
             status::precondition(status::SESSION_STALE, text)
         }
-        Refusal::Busy { reporting, limit } => status::overloaded(come_back(*reporting, *limit)),
+        Refusal::Busy { waiting, limit, .. } => status::overloaded(come_back(*waiting, *limit)),
         Refusal::OpenNumberOld { .. } => status::precondition("OPEN_NUMBER_OLD", text),
         Refusal::ReportRequired { .. } | Refusal::ChunkOrder { .. } | Refusal::ReportMismatch { .. } => {
             status::precondition("REPORT_REQUIRED", text)

@@ -4,15 +4,11 @@ use headroom_core::time::Clock;
 use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::Handle;
 use headroom_shared::metrics::Sample;
-use management_core::{Command, LiveView, Phase, PoolMachine, Reply};
+use management_core::{LiveView, Phase, PoolMachine};
 
 /// Takes a sample of the published state.
-pub(crate) async fn sample(pool: Handle<PoolMachine>) -> Sample {
+pub(crate) fn sample(pool: &Handle<PoolMachine>, live: &LiveView) -> Sample {
     let sample = Sample::default();
-    let live = match pool.submit(Command::Look).await.map(|done| done.reply) {
-        Ok(Reply::Live(live)) => live,
-        _ => LiveView::default(),
-    };
     let (view, at) = (pool.view(), SystemClock.now().wall);
     let state = &view.state;
     for feature in state.features() {
@@ -37,7 +33,7 @@ pub(crate) async fn sample(pool: Handle<PoolMachine>) -> Sample {
     let meaning = "Sessions of nodes.";
     sample.gauge("headroom_sessions", meaning, &[("phase", "active")], sessions(|p| *p == Phase::Active));
     sample.gauge("headroom_sessions", meaning, &[("phase", "reporting")], sessions(|p| *p != Phase::Active));
-    for alarm in state.alarms(&live, at) {
+    for alarm in state.alarms(live, at) {
         let labels = [("name", alarm.name), ("subject", alarm.subject.as_str())];
         sample.gauge("headroom_alarm", "1 while the alarm is on.", &labels, 1);
     }

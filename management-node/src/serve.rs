@@ -12,7 +12,8 @@ use headroom_shared::committer::{self, Handle, Options};
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::metrics;
 use headroom_shared::rpc::{self, Listen, MAX_MESSAGE, Patience, Shutdown, with_standard_services};
-use management_core::{Command, PoolMachine};
+use management_core::{Command, LiveView, PoolMachine, Reply};
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::admin_api::AdminApi;
@@ -45,7 +46,8 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
         .with("socket", local.address())
         .with("metrics", watched.address());
     let leases = LeaseServiceServer::new(LeaseApi::new(pool.clone())).max_decoding_message_size(MAX_MESSAGE);
-    let admin = AdminApi::new(pool.clone(), Arc::clone(&deployment), config.address.clone());
+    let (show, live) = watch::channel(LiveView::default());
+    let admin = AdminApi::new(pool.clone(), live.clone(), Arc::clone(&deployment), config.address.clone());
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE);
     let (for_nodes, _) =
         with_standard_services(Routes::new(leases), &["headroom.lease.v1.LeaseService"]).await?;
@@ -54,10 +56,13 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
 
     let published = endpoints.publish(state).context("cannot write endpoints.json")?;
     tracing::info!(grpc = nodes.address(), socket = local.address(), "serving");
-    let ticking = tokio::spawn(tick(pool.clone(), shutdown.clone()));
+    let ticking = tokio::spawn(tick(pool.clone(), show, shutdown.clone()));
     let supporting = tokio::spawn(support::log(pool.clone()));
     let sampled = pool.clone();
-    let for_prometheus = metrics::route(move || observe::sample(sampled.clone()));
+    let for_prometheus = metrics::route(move || {
+        let sample = observe::sample(&sampled, &live.borrow());
+        async { sample }
+    });
     let patience = Patience::default();
     let serving = async {
         tokio::try_join!(
@@ -81,7 +86,8 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-async fn tick(pool: Handle<PoolMachine>, shutdown: Shutdown) {
+/// Moves the pool's clock, and shows liveness as of then to those who must not wait for the store.
+async fn tick(pool: Handle<PoolMachine>, show: watch::Sender<LiveView>, shutdown: Shutdown) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let ended = shutdown.wait();
@@ -90,8 +96,10 @@ async fn tick(pool: Handle<PoolMachine>, shutdown: Shutdown) {
         tokio::select! {
             () = &mut ended => return,
             _ = interval.tick() => {
-                if pool.submit(Command::Tick).await.is_err() {
-                    return;
+                match pool.submit(Command::Tick).await.map(|done| done.reply) {
+                    Ok(Reply::Live(live)) => drop(show.send_replace(live)),
+                    Ok(_) => {}
+                    Err(_) => return,
                 }
             }
         }

@@ -49,6 +49,13 @@ fn write(pool: &Handle<PoolMachine>, committed: &Arc<Committed<PoolMachine>>) {
             Event::CloneFound { node, instance } => {
                 tracing::error!(target: TARGET, %node, instance, "a second machine uses this node's identity");
             }
+            Event::RolledBack(found) => tracing::error!(
+                target: TARGET,
+                node = found.node.as_ref().map_or("", |node| node.as_str()),
+                seen = found.seen,
+                here = found.here,
+                "this store is older than what a node has seen of it: every session is fenced"
+            ),
             Event::OverCommitBegan { feature, cause, .. } => {
                 tracing::warn!(target: TARGET, %feature, ?cause, "more units are in use than the licenses permit");
             }

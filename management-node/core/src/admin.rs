@@ -69,6 +69,7 @@ pub(crate) fn remove_node(tx: &mut PoolTx<'_>, at: Millis, node: &NodeName) -> R
         let live = tx.volatile_mut();
         live.heard.remove(&holder);
         live.optimistic.remove(&holder);
+        live.slots.free(holder);
     }
     tx.emit(Event::NodeRemoved { node: node.clone(), at });
     Ok(released)

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use headroom_core::call::MAX_GATEWAY_LEGS;
+use headroom_core::machine::Tx;
 use headroom_core::rating::rate_leg;
 use headroom_core::{
     Call, CallInfo, Charge, DenialReason, Feature, LeaseId, Leg, LegId, Millis, NodeName, Service, Shared,
     Units,
 };
 
-use crate::command::{CallAnswer, Leased, Mutation, Verdict};
+use crate::command::{CallAnswer, Leased, Verdict};
 use crate::event::Event;
 use crate::machine::PoolTx;
-use crate::session::is_tombstoned;
-use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Origin, Pool, PoolInstant};
+use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Liveness, Origin, Pool, PoolInstant};
 
 /// What becomes of one leg of a call that is granted.
 enum Step {
@@ -73,6 +74,18 @@ fn owner_of(pool: &Pool, asker: HolderId, leg: &Leg) -> Option<(HolderId, Option
     }
 }
 
+/// The lease that a leg takes over. One that is gone has given its unit back already: then there is
+/// nothing to take over.
+fn replaced(pool: &Pool, asker: HolderId, info: &CallInfo, leg: &LegId) -> Option<LeaseKey> {
+    let own = LeaseKey { holder: asker, leg: leg.clone() };
+    if pool.leases.contains_key(&own) {
+        return Some(own);
+    }
+    // What the asker had reserved on another node is still its to move, until it is claimed there.
+    let mut reserved = pool.leases_of_call(&info.call).filter(|key| pool.reserved.contains(*key));
+    reserved.find(|key| key.leg == *leg).cloned()
+}
+
 fn plan_leg(
     pool: &Pool,
     asker: HolderId,
@@ -84,26 +97,25 @@ fn plan_leg(
         let name = leg.owner.as_ref().map_or("", |name| name.as_str());
         return Err(refuse(format!("legs[{index}].owner"), format!("there is no node {name}")));
     };
-    if is_tombstoned(pool, holder, &leg.leg) {
+    if pool.is_tombstoned(holder, &leg.leg) {
         return Err(refuse(format!("legs[{index}].leg"), format!("{} was released by force", leg.leg)));
     }
     let key = LeaseKey { holder, leg: leg.leg.clone() };
-    // A leg that is gone has given its unit back already: there is nothing to take over.
-    let replaced = leg.replaces.as_ref().map(|replaced| LeaseKey { holder: asker, leg: replaced.clone() });
-    let mut replaces: Vec<_> = replaced.filter(|key| pool.leases.contains_key(key)).into_iter().collect();
+    let mut replaces: Vec<_> =
+        leg.replaces.as_ref().and_then(|name| replaced(pool, asker, info, name)).into_iter().collect();
     let take = |replaces| {
         let step = Step::Take { owner: owner.clone() };
         Ok(Planned { key: key.clone(), charge: rate_leg(info, leg), step, replaces })
     };
     match pool.leases.get(&key) {
+        Some(lease) if lease.origin == Origin::Reserved && owner.is_none() => {
+            // Claimed: the node that runs the leg says what it is, and in which call.
+            replaces.push(key.clone());
+            take(replaces)
+        }
         Some(lease) if lease.info.call != info.call => {
             let description = format!("{} holds a lease in call {}", leg.leg, lease.info.call);
             Err(refuse(format!("legs[{index}].leg"), description))
-        }
-        Some(lease) if lease.origin == Origin::Reserved && owner.is_none() => {
-            // Claimed: the node that runs the leg says what it is.
-            replaces.push(key.clone());
-            take(replaces)
         }
         Some(lease) => {
             let charge = lease.charge.clone();
@@ -163,6 +175,9 @@ fn judge(pool: &Pool, at: Millis, asker: HolderId, call: &Call) -> Judgement {
             Err(judgement) => return judgement,
         }
     }
+    if let Some(judgement) = too_many(pool, call, &plan) {
+        return judgement;
+    }
     // All legs that take something are rated by this request, so one feature pays for all of them.
     let taken = plan.iter().find(|planned| matches!(planned.step, Step::Take { .. }));
     let Some(feature) = taken.map(|planned| planned.charge.feature.clone()) else {
@@ -185,6 +200,21 @@ fn judge(pool: &Pool, at: Millis, asker: HolderId, call: &Call) -> Judgement {
     }
 }
 
+/// A gateway call has two legs, however many requests it is asked for in: more would use a unit that is
+/// counted once per call without end.
+fn too_many(pool: &Pool, call: &Call, plan: &[Planned]) -> Option<Judgement> {
+    let takes = plan.iter().filter(|planned| matches!(planned.step, Step::Take { .. })).count();
+    if call.info.service != Service::Gateway || takes == 0 {
+        return None;
+    }
+    let replaced: BTreeSet<_> = plan.iter().flat_map(|planned| &planned.replaces).collect();
+    let stay = pool.leases_of_call(&call.info.call).filter(|key| !replaced.contains(key)).count();
+    let count = stay + takes;
+    let description =
+        || format!("a gateway call has an inbound and an outbound leg, this one would have {count}");
+    (count > MAX_GATEWAY_LEGS).then(|| refuse("legs".into(), description()))
+}
+
 /// Whether a plan only carries on what runs: a transfer moves its unit, and further legs of a call
 /// that is paid once are paid already. Neither asks for a license.
 fn continues(feature: &Feature, plan: &[Planned]) -> bool {
@@ -199,26 +229,18 @@ fn lonely(pool: &Pool, call: &Call, plan: &[Planned]) -> bool {
     !replaces && pool.leases_of_call(&call.info.call).next().is_none()
 }
 
-/// Answers without taking anything.
-pub(crate) fn dry_run(pool: &Pool, at: Millis, asker: HolderId, calls: &[Call]) -> Vec<CallAnswer> {
-    calls
-        .iter()
-        .map(|call| {
-            let verdict = match judge(pool, at, asker, call) {
-                Judgement::Grant(plan, _) => Verdict::Granted(
-                    plan.into_iter()
-                        .map(|planned| {
-                            let lease = pool.leases.get(&planned.key).map_or(LeaseId(0), |lease| lease.id);
-                            leased(planned, lease)
-                        })
-                        .collect(),
-                ),
-                Judgement::Deny(reason, ..) => Verdict::Denied(reason),
-                Judgement::Refuse { field, description } => Verdict::Refused { field, description },
-            };
-            CallAnswer { call: call.info.call.clone(), verdict }
-        })
-        .collect()
+/// Answers what [`allocate`] would, on a copy of the books; a lease that would be new has no number.
+pub(crate) fn dry_run(pool: &Pool, at: Millis, asker: HolderId, calls: Vec<Call>) -> Vec<CallAnswer> {
+    let (mut state, mut live, mut events) = (pool.clone(), Liveness::default(), Vec::new());
+    let mut answers = allocate(&mut Tx::new(&mut state, &mut live, &mut events), at, asker, calls);
+    let granted = answers.iter_mut().filter_map(|answer| match &mut answer.verdict {
+        Verdict::Granted(leases) => Some(leases),
+        _ => None,
+    });
+    for leased in granted.flatten().filter(|leased| leased.lease > LeaseId(pool.counters.lease)) {
+        leased.lease = LeaseId(0);
+    }
+    answers
 }
 
 fn leased(planned: Planned, lease: LeaseId) -> Leased {
@@ -227,8 +249,13 @@ fn leased(planned: Planned, lease: LeaseId) -> Leased {
 }
 
 /// Grants or denies each call as a whole.
-pub(crate) fn allocate(tx: &mut PoolTx<'_>, at: Millis, asker: HolderId, calls: Vec<Call>) -> Mutation {
-    let answers = calls
+pub(crate) fn allocate(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    asker: HolderId,
+    calls: Vec<Call>,
+) -> Vec<CallAnswer> {
+    calls
         .into_iter()
         .map(|call| {
             let name = call.info.call.clone();
@@ -253,8 +280,7 @@ pub(crate) fn allocate(tx: &mut PoolTx<'_>, at: Millis, asker: HolderId, calls: 
             };
             CallAnswer { call: name, verdict }
         })
-        .collect();
-    Mutation::Allocated(answers)
+        .collect()
 }
 
 fn grant(tx: &mut PoolTx<'_>, at: Millis, call: Call, plan: Vec<Planned>, pool: PoolInstant) -> Vec<Leased> {

@@ -36,11 +36,15 @@ impl Pool {
                     Session { number: *number, opened_at: *at, phase, sequence: 0, report: 0, last: None };
                 self.counters.session = self.counters.session.max(*number);
                 self.open_session(*holder, session, *nonce, *open_number);
-                if let Some(holder) = self.holder_mut(*holder).filter(|_| *new_journal) {
-                    holder.past_recorded = 0;
+                if *new_journal {
+                    self.tell_again(*holder);
+                    if let Some(holder) = self.holder_mut(*holder) {
+                        holder.past_recorded = 0;
+                    }
                 }
             }
             Event::SessionLapsed { holder, leases } => {
+                self.forget_reported(*holder);
                 if let Some(holder) = self.holder_mut(*holder) {
                     holder.session = None;
                     holder.lapsed = Some(*leases);
@@ -115,6 +119,10 @@ impl Pool {
                 }
             }
             Event::PastLeg(ended) => self.remember_ended(Shared::clone(ended)),
+            Event::RolledBack(rollback) => {
+                self.rollback = Some(rollback.clone());
+                self.fence_all();
+            }
             Event::Restored(part) => self.restore(part),
         }
     }
@@ -154,9 +162,9 @@ impl Pool {
                 holder.session = None;
                 holder.lapsed = None;
             }
-            let first = LeaseKey { holder: id, leg: headroom_core::LegId::least() };
-            let buried: Vec<_> = self.tombstones.range(first..).map(|(key, _)| key.clone()).collect();
-            for key in buried.into_iter().take_while(|key| key.holder == id) {
+            self.forget_reported(id);
+            let buried: Vec<_> = self.tombstones_of(id).map(|(key, _)| key.clone()).collect();
+            for key in buried {
                 self.tombstones.remove(&key);
             }
             if instance > 0 {
@@ -184,11 +192,23 @@ impl Pool {
     }
 
     fn forget_reported(&mut self, holder: HolderId) {
-        let first = LeaseKey { holder, leg: headroom_core::LegId::least() };
-        let keys: Vec<_> =
-            self.reported.range(first..).take_while(|key| key.holder == holder).cloned().collect();
+        let keys = self.reported.range(LeaseKey::first_of(holder)..);
+        let keys: Vec<_> = keys.take_while(|key| key.holder == holder).cloned().collect();
         for key in keys {
             self.reported.remove(&key);
+        }
+    }
+
+    /// Every session goes on under a number that nobody knows: its leases still return when its node
+    /// stays silent.
+    fn fence_all(&mut self) {
+        let ids: Vec<_> = self.holders.keys().copied().collect();
+        for id in ids {
+            let number = self.counters.session + 1;
+            if let Some(session) = self.holder_mut(id).and_then(|holder| holder.session.as_mut()) {
+                session.number = number;
+                self.counters.session = number;
+            }
         }
     }
 
@@ -219,9 +239,8 @@ impl Pool {
             Part::Tombstone(key, tombstone) => {
                 self.tombstones.insert(key.clone(), tombstone.clone());
             }
-            Part::Denial(number, denial) => {
-                self.denials.insert(*number, Shared::clone(denial));
-            }
+            Part::Denial(number, denial) => self.put_denial(*number, denial),
+            Part::Rollback(rollback) => self.rollback = Some(rollback.clone()),
             Part::Minute(minute, reason, count) => {
                 self.minutes.insert((*minute, *reason), *count);
             }

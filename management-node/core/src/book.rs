@@ -5,7 +5,8 @@ use headroom_core::{CallId, Charge, Feature, LegId, Media, Millis, NodeName, Sha
 
 use crate::holder::Holder;
 use crate::state::{
-    Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, MAX_DENIALS, MAX_ENDED, MAX_MINUTES, Origin, Pool,
+    Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, MAX_DENIAL_BYTES, MAX_DENIALS, MAX_ENDED,
+    MAX_MINUTES, Origin, Pool,
 };
 
 impl Pool {
@@ -23,7 +24,7 @@ impl Pool {
 
     /// The leases of a call, on every node.
     pub fn leases_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = &'a LeaseKey> + use<'a> {
-        let first = LeaseKey { holder: HolderId(0), leg: LegId::least() };
+        let first = LeaseKey::first_of(HolderId(0));
         let wanted = call.clone();
         self.by_call
             .range((call.clone(), first)..)
@@ -33,8 +34,7 @@ impl Pool {
 
     /// The leases of a holder.
     pub fn leases_of_holder(&self, holder: HolderId) -> impl Iterator<Item = (&LeaseKey, &Shared<Lease>)> {
-        let first = LeaseKey { holder, leg: LegId::least() };
-        self.leases.range(first..).take_while(move |(key, _)| key.holder == holder)
+        self.leases.range(LeaseKey::first_of(holder)..).take_while(move |(key, _)| key.holder == holder)
     }
 
     /// Whether a leg of the call already carries a charge that is counted once per call.
@@ -153,31 +153,55 @@ impl Pool {
 
     pub(crate) fn remember_denial(&mut self, denial: &Shared<Denial>) {
         self.counters.denial += 1;
-        self.denials.insert(self.counters.denial, Shared::clone(denial));
-        if self.denials.len() > MAX_DENIALS
+        self.put_denial(self.counters.denial, denial);
+        while (self.denials.len() > MAX_DENIALS || self.denial_bytes > MAX_DENIAL_BYTES)
             && let Some(oldest) = self.denials.get_min().map(|(number, _)| *number)
         {
-            self.denials.remove(&oldest);
-        }
-        let minute = denial.at.0.div_euclid(60_000);
-        *self.minutes.entry((minute, denial.reason)).or_default() += 1;
-        while let Some((oldest, _)) = self.minutes.get_min().map(|(key, _)| *key)
-            && oldest + MAX_MINUTES < minute
-        {
-            let reasons: Vec<_> =
-                self.minutes.keys().take_while(|(minute, _)| *minute == oldest).copied().collect();
-            for key in reasons {
-                self.minutes.remove(&key);
+            if let Some(oldest) = self.denials.remove(&oldest) {
+                self.denial_bytes = self.denial_bytes.saturating_sub(weight(&oldest));
             }
+        }
+        *self.minutes.entry((denial.at.0.div_euclid(60_000), denial.reason)).or_default() += 1;
+        let newest = self.minutes.get_max().map_or(0, |((minute, _), _)| *minute);
+        while let Some(key) = self.minutes.get_min().map(|(key, _)| *key)
+            && key.0 + MAX_MINUTES < newest
+        {
+            self.minutes.remove(&key);
         }
         if denial.reason == headroom_core::DenialReason::InsufficientLicenses && !denial.by_node {
             self.usage.entry(denial.charge.feature.clone()).or_default().last_full_at = Some(denial.at);
         }
     }
 
+    /// Keeps a denial under its number.
+    pub(crate) fn put_denial(&mut self, number: u64, denial: &Shared<Denial>) {
+        self.denial_bytes += weight(denial);
+        self.denials.insert(number, Shared::clone(denial));
+    }
+
     /// Units in use of a feature.
     #[must_use]
     pub fn in_use(&self, feature: &Feature) -> Units {
         self.usage.get(feature).map_or(Units::ZERO, |usage| usage.in_use)
+    }
+}
+
+/// The encoded size of a denial, in bytes.
+fn weight(denial: &Denial) -> usize {
+    let mut bytes = Count(0);
+    // Counting has no errors, and derived encoders have none of their own.
+    let _ = minicbor::encode(denial, &mut bytes);
+    bytes.0
+}
+
+/// Counts what is written.
+struct Count(usize);
+
+impl minicbor::encode::Write for Count {
+    type Error = std::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0 += bytes.len();
+        Ok(())
     }
 }

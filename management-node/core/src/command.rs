@@ -20,10 +20,8 @@ pub enum Command {
         /// The machine.
         fingerprint: Fingerprint,
     },
-    /// Time passed.
+    /// Time passed; answered by liveness as it is now.
     Tick,
-    /// Liveness is to be shown.
-    Look,
     /// A license was verified and is to be installed.
     InstallLicense(Box<Installed>),
     /// A node is to be enrolled.
@@ -48,6 +46,17 @@ pub enum Command {
         caller: CertificateHash,
         /// What it says.
         request: OpenRequest,
+    },
+    /// A node has seen later records than this store holds.
+    RolledBack {
+        /// Who speaks.
+        caller: CertificateHash,
+        /// The last record it has seen.
+        seen: u64,
+        /// The last record of this store.
+        here: u64,
+        /// The new identity of the history, at random.
+        generation: u64,
     },
     /// A node speaks within a session.
     Speak {
@@ -162,6 +171,8 @@ pub enum Reply {
     Done,
     /// Liveness.
     Live(crate::LiveView),
+    /// The loss is noted and every session fenced, or why not.
+    RolledBack(Result<(), Refusal>),
     /// A session, or why not.
     Opened(Result<Opened, Refusal>),
     /// A chunk was taken.
@@ -230,8 +241,8 @@ pub struct Beat {
     pub revoked: Vec<LegId>,
     /// The node must report.
     pub report_required: bool,
-    /// The books were found apart just now: a defect.
-    pub drift: bool,
+    /// The books were found apart just now, which is a defect: count and digest of the leases here.
+    pub drift: Option<LegSet>,
     /// Number of the last past event recorded.
     pub past_recorded: u64,
 }
@@ -376,10 +387,12 @@ pub enum Refusal {
         last: u64,
     },
     /// Too many nodes report at once.
-    #[error("{reporting} nodes are reporting, at most {limit} may")]
+    #[error("{reporting} nodes are reporting, at most {limit} may; {waiting} wait")]
     Busy {
         /// Nodes that report.
         reporting: usize,
+        /// Nodes that wait to, this one among them.
+        waiting: usize,
         /// How many may.
         limit: usize,
     },

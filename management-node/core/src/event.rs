@@ -10,7 +10,7 @@ use crate::command::Mutation;
 use crate::holder::{Holder, Node};
 use crate::state::{
     CertificateHash, Counters, Denial, Ended, EndedHow, HolderId, Installed, Lease, LeaseKey, Nonce,
-    OverCommitCause, Tombstone, Usage,
+    OverCommitCause, Rollback, Tombstone, Usage,
 };
 
 /// What happened.
@@ -231,6 +231,9 @@ pub enum Event {
     /// A leg that began and ended out of contact, for the history.
     #[n(19)]
     PastLeg(#[n(0)] Shared<Ended>),
+    /// The store was found older than what a node has seen: every session is fenced.
+    #[n(22)]
+    RolledBack(#[n(0)] Rollback),
     /// A part of a snapshot.
     #[n(20)]
     Restored(#[n(0)] Box<Part>),
@@ -273,4 +276,7 @@ pub enum Part {
     /// A license.
     #[n(10)]
     License(#[n(0)] LicenseId, #[n(1)] Shared<Installed>),
+    /// When the store was found older than what a node has seen.
+    #[n(11)]
+    Rollback(#[n(0)] Rollback),
 }

@@ -6,6 +6,9 @@ use headroom_core::{Call, CallId, Charge, DenialReason, Feature, LegId, Millis, 
 use crate::capacity::{FeatureLicense, LicenseState};
 use crate::state::{Ended, EndedHow, HolderId, Lease, Liveness, Origin, Pool, PoolInstant};
 
+/// A store that was found to have lost records is an alarm for so long.
+const ROLLBACK_SHOWN: Millis = Millis::HOUR.times(24);
+
 /// What became of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -212,6 +215,15 @@ impl Pool {
                 alarms.push(AlarmNote { name: "session_lapsed", subject: holder.node.to_string(), text });
             }
         }
+        if let Some(rollback) = self.rollback.as_ref().filter(|found| at.since(found.at) < ROLLBACK_SHOWN) {
+            let node = rollback.node.as_ref().map_or("a node unknown here", NodeName::as_str);
+            let text = format!(
+                "{node} had seen record {} when this store stood at {}: records were lost, as by a restore \
+                 from a backup; every node was asked anew what it runs",
+                rollback.seen, rollback.here
+            );
+            alarms.push(AlarmNote { name: "store_rolled_back", subject: "store".into(), text });
+        }
         let still_running = live.still_running.iter().filter(|key| self.tombstones.contains_key(*key));
         for key in still_running {
             let text = "was released by force and has not ended".into();
@@ -240,7 +252,7 @@ impl Liveness {
             silent: self.heard.iter().map(|(id, at)| (*id, self.clock.since(*at))).collect(),
             optimistic: self.optimistic.clone(),
             still_running: self
-                .told
+                .overdue
                 .iter()
                 .filter(|(_, due)| self.clock >= **due)
                 .map(|(key, _)| key.clone())

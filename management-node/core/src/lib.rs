@@ -17,9 +17,11 @@ mod holder;
 mod machine;
 mod session;
 mod settle;
+mod slots;
 mod snapshot;
 mod state;
 mod tick;
+mod tombstones;
 
 pub use capacity::{Capacity, FeatureLicense, LicenseState};
 pub use command::*;
@@ -27,6 +29,7 @@ pub use event::*;
 pub use explain::{AlarmNote, Explanation, LiveView, Outcome};
 pub use holder::*;
 pub use machine::PoolMachine;
+pub use slots::MAX_REPORTS;
 pub use state::*;
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Machine for PoolMachine {
                 Request::Heartbeat(_) => Class::Heartbeat,
                 Request::Report { .. } => Class::Report,
             },
-            Command::Open { .. } => Class::Heartbeat,
+            Command::Open { .. } | Command::RolledBack { .. } => Class::Heartbeat,
             _ => Class::Background,
         }
     }
@@ -45,9 +45,8 @@ impl Machine for PoolMachine {
             }
             Command::Tick => {
                 tick::tick(tx, now);
-                Answer::now(Reply::Done)
+                Answer::now(Reply::Live(tx.volatile().view()))
             }
-            Command::Look => Answer::now(Reply::Live(tx.volatile().view())),
             Command::InstallLicense(installed) => {
                 Answer::now(Reply::Installed(admin::install_license(tx, *installed)))
             }
@@ -62,6 +61,11 @@ impl Machine for PoolMachine {
             }
             Command::Open { caller, request } => {
                 Answer::now(Reply::Opened(session::open(tx, now.wall, caller, &request)))
+            }
+            Command::RolledBack { caller, seen, here, generation } => {
+                let noted = session::rolled_back(tx, now.wall, caller, (seen, here));
+                let renewed = noted.is_ok().then_some(generation);
+                Answer { generation: renewed, ..Answer::now(Reply::RolledBack(noted)) }
             }
             Command::Speak { caller, session, request } => {
                 if matches!(
@@ -107,22 +111,28 @@ fn speak(
         Request::Report { report, chunk, legs, total } => {
             let place = (report, chunk);
             let reported = holder.and_then(|holder| session::report(tx, at, holder, place, legs, total));
-            Answer::committed(Reply::Reported(reported))
+            proving(reported, Reply::Reported)
         }
         Request::DryRun(calls) => {
             Answer::now(Reply::DryRun(holder.map(|holder| {
-                (allocate::dry_run(tx.state(), at, holder, &calls), tx.state().pool_states(at))
+                (allocate::dry_run(tx.state(), at, holder, calls), tx.state().pool_states(at))
             })))
         }
         Request::Heartbeat(heartbeat) => {
             let beat = holder.and_then(|holder| session::heartbeat(tx, at, holder, heartbeat));
-            Answer::committed(Reply::Beat(beat))
+            proving(beat, Reply::Beat)
         }
         Request::Mutate { sequence, change } => {
             let mutated = holder.and_then(|holder| mutate(tx, at, holder, sequence, change));
-            Answer::committed(Reply::Mutated(mutated.map(|answer| (answer, tx.state().pool_states(at)))))
+            proving(mutated.map(|answer| (answer, tx.state().pool_states(at))), Reply::Mutated)
         }
     }
+}
+
+/// An answer is contact, and so proves a commit; a refusal is none, and who is refused writes nothing.
+fn proving<T>(result: Result<T, Refusal>, reply: impl FnOnce(Result<T, Refusal>) -> Reply) -> Answer<Reply> {
+    let commit = result.is_ok();
+    Answer { commit, ..Answer::now(reply(result)) }
 }
 
 /// Decides a numbered change once, and answers a retry as before.
@@ -152,7 +162,7 @@ fn mutate(
         return Err(Refusal::SequenceOrder { given, due });
     }
     let answer = match change {
-        Change::Allocate(calls) => allocate::allocate(tx, at, id, calls),
+        Change::Allocate(calls) => crate::Mutation::Allocated(allocate::allocate(tx, at, id, calls)),
         Change::Update(legs) => settle::update(tx, at, id, &legs),
         Change::Release(legs) => settle::release(tx, at, id, &legs),
         Change::Adopt(legs) => {

@@ -2,26 +2,19 @@
 
 use headroom_core::call::RunningLeg;
 use headroom_core::rating::rate_leg;
-use headroom_core::{Call, LegId, LegSet, Millis, NodeName, Shared};
+use headroom_core::{Call, LegSet, Millis, NodeName, Shared};
 
 use crate::command::{Beat, Heartbeat, OpenRequest, Opened, Past, PastEvent, Refusal, Reported};
 use crate::event::Event;
 use crate::holder::{Phase, Session};
 use crate::machine::PoolTx;
-use crate::settle;
 use crate::state::{
-    CertificateHash, Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, Origin, Pool, PoolInstant,
+    CertificateHash, Denial, Ended, EndedHow, HolderId, Lease, Origin, Pool, PoolInstant, Rollback,
 };
+use crate::{settle, tombstones};
 
 /// A holder is asked to report because of drift at most once in this time.
 const DRIFT_PAUSE: Millis = Millis::SECOND.times(10);
-
-/// Most legs released by force whose node may or may not have heard of it, when books are compared.
-const MAX_UNTOLD: usize = 8;
-/// Nodes that may bring their books in line at once.
-const MAX_REPORTS: usize = 32;
-/// A report takes no longer than this, or its node is gone.
-const REPORT_TIME: Millis = Millis::SECOND.times(10);
 
 /// The node whose certificate this is.
 fn caller_node(pool: &Pool, caller: CertificateHash) -> Result<NodeName, Refusal> {
@@ -49,16 +42,6 @@ pub(crate) fn holders_of<'a>(
     pool.holder_ids
         .range((node.clone(), 0)..=(node.clone(), u32::MAX))
         .filter_map(|(_, id)| pool.holders.get(id).map(|holder| (*id, &**holder)))
-}
-
-/// Nodes that are bringing their books in line right now. One that began long ago and did not finish
-/// is not waited for.
-fn reporting(pool: &Pool, at: Millis) -> usize {
-    let sessions = pool.holders.values().filter_map(|holder| holder.session.as_ref());
-    sessions
-        .filter(|session| matches!(session.phase, Phase::Reporting { .. }))
-        .filter(|session| at.since(session.opened_at) < REPORT_TIME)
-        .count()
 }
 
 /// Which of a node's holders a process speaks for, and whether it was superseded there.
@@ -109,12 +92,10 @@ pub(crate) fn open(
     // A clone begins with books of its own, which are empty.
     let books = tx.state().holders.get(&known).filter(|_| kin != Kin::Clone);
     let active = books.map(|holder| holder.set).unwrap_or_default() == request.legs;
+    let live = tx.volatile_mut();
     if !active {
         // Before anything changes: a node that must wait keeps the session it has.
-        let reporting = reporting(tx.state(), at);
-        if reporting >= MAX_REPORTS {
-            return Err(Refusal::Busy { reporting, limit: MAX_REPORTS });
-        }
+        live.slots.room(known, live.clock)?;
     }
     let holder = if kin == Kin::Clone {
         // Another process took over and yet this one lives: two machines use one identity.
@@ -134,11 +115,13 @@ pub(crate) fn open(
         new_journal: kin == Kin::Unknown,
         at,
     });
-    if active {
-        forget_untold(tx, holder);
-    }
     let live = tx.volatile_mut();
     live.heard.insert(holder, live.clock);
+    if active {
+        live.slots.free(holder);
+    } else {
+        live.slots.occupy(holder, live.clock);
+    }
     Ok(Opened {
         session: number,
         node,
@@ -146,17 +129,6 @@ pub(crate) fn open(
         report_required: !active,
         pools: tx.state().pool_states(at),
     })
-}
-
-/// A leg released by force of which its node has not heard, and which it does not run, has nothing to
-/// end. Called when it is known what the node runs.
-fn forget_untold(tx: &mut PoolTx<'_>, id: HolderId) {
-    let state = tx.state();
-    let gone = tombstones_of(state, id).filter(|(key, t)| !t.told && !state.reported.contains(*key));
-    let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
-    for key in gone {
-        tx.emit(Event::RevocationDone { key });
-    }
 }
 
 /// What a chunk of a report is to the books.
@@ -196,10 +168,12 @@ pub(crate) fn report(
     let place = place(session, report, chunk)?;
     let open = session.phase == Phase::Active;
     let names: Vec<_> = legs.iter().map(|running| running.leg.leg.clone()).collect();
-    let revoked = names.iter().filter(|leg| is_tombstoned(tx.state(), id, leg)).cloned().collect();
+    let revoked = names.iter().filter(|leg| tx.state().is_tombstoned(id, leg)).cloned().collect();
     let Place::Due(mut taken) = place else {
         return Ok(Reported { chunk, complete: open, revoked });
     };
+    let live = tx.volatile_mut();
+    live.slots.take(id, live.clock)?;
     for running in &legs {
         // As the node counts them: this only proves that nothing was lost on the way.
         taken.add(&running.leg.leg, &running.info.call, &running.charge);
@@ -220,18 +194,9 @@ pub(crate) fn report(
     for key in gone {
         tx.emit(Event::LeaseEnded { key, how: EndedHow::NotReported, at });
     }
-    forget_untold(tx, id);
     tx.emit(Event::ReportTaken { holder: id, report, chunk, legs: Vec::new(), taken, complete: true });
+    tx.volatile_mut().slots.free(id);
     Ok(Reported { chunk, complete: true, revoked })
-}
-
-pub(crate) fn is_tombstoned(pool: &Pool, holder: HolderId, leg: &LegId) -> bool {
-    pool.tombstones.contains_key(&LeaseKey { holder, leg: leg.clone() })
-}
-
-fn tombstones_of(pool: &Pool, holder: HolderId) -> impl Iterator<Item = (&LeaseKey, &crate::Tombstone)> {
-    let first = LeaseKey { holder, leg: LegId::least() };
-    pool.tombstones.range(first..).take_while(move |(key, _)| key.holder == holder)
 }
 
 /// Keeps the session, records what the node did alone, and tells what an administrator wants.
@@ -249,49 +214,45 @@ pub(crate) fn heartbeat(
         return Err(Refusal::SequenceUnknown { given: beat.sequence, last: sequence });
     }
     tx.volatile_mut().optimistic.insert(id, beat.optimistic);
-    for leg in beat.told {
-        let key = LeaseKey { holder: id, leg };
-        if tx.state().tombstones.get(&key).is_some_and(|tombstone| !tombstone.told) {
-            tx.emit(Event::RevocationTold { key });
-        }
-    }
+    tombstones::told(tx, id, beat.told);
     record_past(tx, at, id, beat.past);
     let holder = tx.state().holders.get(&id);
     let (set, past_recorded) =
         holder.map_or_else(Default::default, |holder| (holder.set, holder.past_recorded));
     let comparable = open && sequence == beat.sequence;
-    let drift = comparable && !agrees(tx.state(), id, set, beat.legs) && drift_is_due(tx, id);
-    if drift {
+    let drifted = comparable && !tombstones::agrees(tx.state(), id, set, beat.legs);
+    let drift = (drifted && drift_is_due(tx, id)).then_some(set);
+    if drift.is_some() {
         // The session takes no more changes until the report is complete.
         tx.emit(Event::ReportRestarted { holder: id });
     }
-    let report_required = drift || !open;
-    let revoked =
-        tombstones_of(tx.state(), id).filter(|(_, t)| !t.told).map(|(key, _)| key.leg.clone()).collect();
+    let report_required = drift.is_some() || !open;
+    let revoked = tombstones::to_end(tx.state(), id);
     Ok(Beat { pools: tx.state().pool_states(at), revoked, report_required, drift, past_recorded })
 }
 
-/// Whether a node's legs are the holder's leases, and perhaps some that were taken back by force: it may
-/// have heard of each of those or not. With very many of them nothing can be said.
-fn agrees(pool: &Pool, holder: HolderId, set: LegSet, legs: LegSet) -> bool {
-    let untold: Vec<_> = tombstones_of(pool, holder).filter(|(_, t)| !t.told).take(MAX_UNTOLD + 1).collect();
-    if untold.len() > MAX_UNTOLD {
-        return true;
-    }
-    let mut possible = vec![set];
-    for (key, tombstone) in untold {
-        for at in 0..possible.len() {
-            let mut with = possible[at];
-            with.add(&key.leg, &tombstone.call, &tombstone.charge);
-            possible.push(with);
-        }
-    }
-    possible.contains(&legs)
+/// The store is older than what a node has seen of it: records were lost, as by a restore from a backup.
+/// Every session ends, so that each node says anew what it runs, and the history gets another identity.
+pub(crate) fn rolled_back(
+    tx: &mut PoolTx<'_>,
+    at: Millis,
+    caller: CertificateHash,
+    (seen, here): (u64, u64),
+) -> Result<(), Refusal> {
+    let node = match caller_node(tx.state(), caller) {
+        Ok(node) => Some(node),
+        // It may have been enrolled after the copy was made.
+        Err(Refusal::Unknown) => None,
+        Err(refusal) => return Err(refusal),
+    };
+    tx.emit(Event::RolledBack(Rollback { at, node, seen, here }));
+    Ok(())
 }
 
 fn drift_is_due(tx: &mut PoolTx<'_>, id: HolderId) -> bool {
     let live = tx.volatile_mut();
     let due = live.drift.get(&id).is_none_or(|last| live.clock.since(*last) >= DRIFT_PAUSE);
+    let due = due && live.slots.take(id, live.clock).is_ok();
     if due {
         live.drift.insert(id, live.clock);
     }
@@ -314,7 +275,7 @@ fn record_past(tx: &mut PoolTx<'_>, now: Millis, id: HolderId, past: Vec<Past>) 
                 tx.emit(Event::Denied(Shared::new(denied_by_node(id, at, call, reason))));
             }
             PastEvent::Ended(running) => {
-                let lease = Shared::new(past_lease(&running));
+                let lease = Shared::new(past_lease(&running, now));
                 let ended = Ended { holder: id, lease, how: EndedHow::Released, at };
                 tx.emit(Event::PastLeg(Shared::new(ended)));
             }
@@ -331,15 +292,16 @@ fn denied_by_node(holder: HolderId, at: Millis, call: Call, reason: headroom_cor
     Denial { at, holder, call: Shared::new(call), reason, charge, pool, by_node: true, update: false }
 }
 
-fn past_lease(running: &RunningLeg) -> Lease {
+fn past_lease(running: &RunningLeg, now: Millis) -> Lease {
+    let began = running.admitted_at.min(now);
     Lease {
         id: headroom_core::LeaseId(0),
         info: Shared::new(running.info.clone()),
         leg: running.leg.clone(),
         charge: rate_leg(&running.info, &running.leg),
         origin: Origin::Adopted,
-        admitted_at: running.admitted_at,
-        granted_at: running.admitted_at,
+        admitted_at: began,
+        granted_at: began,
         pool: PoolInstant::default(),
     }
 }

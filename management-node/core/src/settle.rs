@@ -8,7 +8,6 @@ use crate::allocate::{admit, told};
 use crate::command::{Leased, LegAnswer, Mutation, Verdict};
 use crate::event::Event;
 use crate::machine::PoolTx;
-use crate::session::is_tombstoned;
 use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Origin};
 
 /// Re-rates legs, each decided alone. A leg that is denied more keeps what it has.
@@ -85,7 +84,7 @@ pub(crate) fn adopt(
     let (mut leases, mut revoked) = (Vec::with_capacity(legs.len()), Vec::new());
     for running in legs {
         let key = LeaseKey { holder, leg: running.leg.leg.clone() };
-        if is_tombstoned(tx.state(), holder, &key.leg) {
+        if tx.state().tombstones.contains_key(&key) {
             revoked.push(key.leg);
             continue;
         }
@@ -125,7 +124,8 @@ fn adopt_leg(tx: &mut PoolTx<'_>, at: Millis, key: &LeaseKey, running: RunningLe
         leg: running.leg,
         charge,
         origin: Origin::Adopted,
-        admitted_at: running.admitted_at,
+        // A node's clock may run ahead; the books do not follow it into the future.
+        admitted_at: running.admitted_at.min(at),
         granted_at: at,
         pool,
     };

@@ -32,6 +32,7 @@ impl Pool {
         let minutes =
             self.minutes.iter().map(|((minute, reason), n)| restored(Part::Minute(*minute, *reason, *n)));
         let ended = self.ended.iter().map(|(n, e)| restored(Part::Ended(*n, Shared::clone(e))));
+        let rollback = self.rollback.iter().map(|rollback| restored(Part::Rollback(rollback.clone())));
         let counters = std::iter::once_with(|| restored(Part::Counters(self.counters)));
         identity
             .chain(licenses)
@@ -45,6 +46,7 @@ impl Pool {
             .chain(denials)
             .chain(minutes)
             .chain(ended)
+            .chain(rollback)
             .chain(counters)
     }
 }

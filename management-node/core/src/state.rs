@@ -12,9 +12,12 @@ use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
 use crate::holder::{Holder, Node};
+use crate::slots::Slots;
 
 /// Denials kept in full; older ones only count.
 pub const MAX_DENIALS: usize = 100_000;
+/// Bytes of denials kept in full, as encoded: a denial can be of a call of hundreds of legs.
+pub const MAX_DENIAL_BYTES: usize = 64 * 1024 * 1024;
 /// Minutes for which denials are counted: one week.
 pub const MAX_MINUTES: i64 = 7 * 24 * 60;
 /// Ended leases kept for explanations.
@@ -63,6 +66,14 @@ pub struct LeaseKey {
     /// For which leg.
     #[n(1)]
     pub leg: LegId,
+}
+
+impl LeaseKey {
+    /// Not after any key of a holder.
+    #[must_use]
+    pub fn first_of(holder: HolderId) -> Self {
+        Self { holder, leg: LegId::least() }
+    }
 }
 
 /// The pool of one feature at the instant of a decision, before it.
@@ -277,6 +288,23 @@ pub struct Tombstone {
     pub charge: Charge,
 }
 
+/// The store was found older than what a node has seen of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Rollback {
+    /// When it was found.
+    #[n(0)]
+    pub at: Millis,
+    /// The node, when this store knows it.
+    #[n(1)]
+    pub node: Option<NodeName>,
+    /// The last record that the node has seen.
+    #[n(2)]
+    pub seen: u64,
+    /// The last record of this store.
+    #[n(3)]
+    pub here: u64,
+}
+
 /// The durable state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pool {
@@ -306,10 +334,14 @@ pub struct Pool {
     pub tombstones: OrdMap<LeaseKey, Tombstone>,
     /// The newest denials.
     pub denials: OrdMap<u64, Shared<Denial>>,
+    /// Their encoded size.
+    pub denial_bytes: usize,
     /// Denials by minute since 1970.
     pub minutes: OrdMap<(i64, DenialReason), u64>,
     /// The newest ended leases.
     pub ended: OrdMap<u64, Shared<Ended>>,
+    /// When this store was last found older than what a node has seen.
+    pub rollback: Option<Rollback>,
     /// What was handed out last.
     pub counters: Counters,
 }
@@ -375,7 +407,9 @@ pub struct Liveness {
     /// When each reserved lease is freed.
     pub unclaimed: BTreeMap<LeaseKey, Millis>,
     /// When each leg released by force becomes an alarm.
-    pub told: BTreeMap<LeaseKey, Millis>,
+    pub overdue: BTreeMap<LeaseKey, Millis>,
+    /// Who brings its books in line.
+    pub slots: Slots,
     /// When a holder last was asked to report because of drift.
     pub drift: BTreeMap<HolderId, Millis>,
 }

@@ -11,8 +11,8 @@ use headroom_core::license::{LicenseDocument, LicensedFeature, Metric, Nonce as 
 use headroom_core::machine::Bench;
 use headroom_core::rating::rate_leg;
 use headroom_core::{
-    Call, CallId, CallInfo, Charge, DenialReason, Direction, Feature, Interop, Leg, LegId, LegSet, LicenseId,
-    Media, Millis, NodeName, Now, Protocol, Service, SourceId, Text, Units,
+    Call, CallId, CallInfo, Charge, DenialReason, Direction, Feature, Interop, LeaseId, Leg, LegId, LegSet,
+    LicenseId, Media, Millis, NodeName, Now, Protocol, Service, SourceId, Text, Units,
 };
 
 use crate::*;

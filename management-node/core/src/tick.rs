@@ -5,13 +5,11 @@ use headroom_core::{Millis, Now};
 use crate::event::Event;
 use crate::machine::PoolTx;
 use crate::state::{EndedHow, HolderId, Origin};
+use crate::tombstones;
 
 /// The pool's own clock moves at most this far in one tick, so that a stalled process does not
 /// take the nodes' silence for theirs.
 const MOST_PER_TICK: Millis = Millis::SECOND.times(2);
-/// A leg still running so long after its release by force is an alarm.
-pub(crate) const REVOKED_ALARM: Millis = Millis::SECOND.times(30);
-
 pub(crate) fn tick(tx: &mut PoolTx<'_>, now: Now) {
     let live = tx.volatile_mut();
     let passed = live.ticked.map_or(Millis(0), |last| now.boot.since(last)).min(MOST_PER_TICK);
@@ -19,7 +17,7 @@ pub(crate) fn tick(tx: &mut PoolTx<'_>, now: Now) {
     live.clock = live.clock.plus(passed);
     lapse_sessions(tx, now.wall);
     free_unclaimed(tx, now.wall);
-    watch_tombstones(tx);
+    tombstones::watch(tx);
 }
 
 /// Holders whose session was silent for the TTL. One that was not heard since the service started
@@ -42,7 +40,9 @@ fn lapse_sessions(tx: &mut PoolTx<'_>, at: Millis) {
             tx.emit(Event::LeaseEnded { key, how: EndedHow::Lapsed, at });
         }
         tx.emit(Event::SessionLapsed { holder, leases });
-        tx.volatile_mut().optimistic.remove(&holder);
+        let live = tx.volatile_mut();
+        live.optimistic.remove(&holder);
+        live.slots.free(holder);
     }
 }
 
@@ -58,16 +58,5 @@ fn free_unclaimed(tx: &mut PoolTx<'_>, at: Millis) {
             live.unclaimed.remove(&key);
             tx.emit(Event::LeaseEnded { key, how: EndedHow::Unclaimed, at });
         }
-    }
-}
-
-/// A leg whose release by force is not done after a while is an alarm, told or not.
-fn watch_tombstones(tx: &mut PoolTx<'_>) {
-    let buried: Vec<_> = tx.state().tombstones.keys().cloned().collect();
-    let live = tx.volatile_mut();
-    live.told.retain(|key, _| buried.binary_search(key).is_ok());
-    let due = live.clock.plus(REVOKED_ALARM);
-    for key in buried {
-        live.told.entry(key).or_insert(due);
     }
 }

@@ -6,6 +6,8 @@ use crate::ids::{CallId, LegId, NodeName, SourceId, Text};
 
 /// Most legs in one request.
 pub const MAX_LEGS: usize = 512;
+/// Legs of a gateway call: one in, one out.
+pub const MAX_GATEWAY_LEGS: usize = 2;
 /// Most subjects, and most needs, of a leg.
 pub const MAX_SUBJECTS: usize = 16;
 
@@ -280,7 +282,7 @@ impl Call {
             return Err(ShapeError::ReplacesAsked { index });
         }
         match (self.info.service, self.info.interop) {
-            (Service::Gateway, _) if count > 2 => Err(ShapeError::GatewayLegs { count }),
+            (Service::Gateway, _) if count > MAX_GATEWAY_LEGS => Err(ShapeError::GatewayLegs { count }),
             (Service::Gateway, _) | (_, None) => Ok(()),
             (service, Some(interop)) => Err(ShapeError::InteropWithoutGateway { interop, service }),
         }

@@ -189,13 +189,133 @@ fn a_forced_release_reaches_the_node_and_the_leg_is_not_adopted_again() {
     assert!(beat.revoked.is_empty(), "told once is enough");
     f.pass(1);
     f.pass(31);
-    let names = |f: &Fixture| -> Vec<_> {
-        f.bench.state.alarms(&f.bench.volatile.view(), f.now.wall).iter().map(|alarm| alarm.name).collect()
-    };
     assert!(names(&f).contains(&"revoked_still_running"));
     f.release(&mut again, "1");
     assert!(!names(&f).contains(&"revoked_still_running"));
     assert!(f.grants(&mut again, one("1")), "once it ended the id is free again");
+}
+
+fn names(f: &Fixture) -> Vec<&'static str> {
+    f.bench.state.alarms(&f.bench.volatile.view(), f.now.wall).iter().map(|alarm| alarm.name).collect()
+}
+
+#[test]
+fn a_revoked_leg_that_its_node_leaves_out_of_its_books_stays_revoked_until_it_ends() {
+    let mut f = Fixture::with_ten();
+    let mut a = f.node("a");
+    assert!(f.grants(&mut a, one("1")));
+    f.force(&a, "1").expect("held");
+    let leg = LegId::new("1").expect("id");
+    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, vec![leg.clone()]);
+    // The node has heard, its media server has not been told yet, and it opens anew: its books agree.
+    assert!(!f.open(&mut a, None, LegSet::default()).expect("opens").report_required);
+    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, [leg]);
+    f.pass(1);
+    f.pass(31);
+    assert!(names(&f).contains(&"revoked_still_running"));
+    f.release(&mut a, "1");
+    assert!(f.bench.state.tombstones.is_empty());
+}
+
+#[test]
+fn a_leg_released_by_force_while_its_node_reports_stays_released() {
+    let mut f = Fixture::with_ten();
+    let mut a = f.node("a");
+    let (first, second) = (running(&one("1")), running(&one("2")));
+    let total = set(&[first.clone(), second.clone()].concat());
+    assert!(f.open(&mut a, None, total).expect("opens").report_required);
+    f.report(&a, 0, first.clone(), None).expect("taken");
+    f.force(&a, "1").expect("adopted");
+    assert!(f.report(&a, 1, second, Some(total)).expect("taken").complete);
+    let beat = f.beat(&a, total, Vec::new()).expect("in session");
+    assert_eq!((beat.revoked.len(), beat.drift, f.in_use()), (1, None, 1));
+    assert_eq!(f.adopt(&mut a, &one("1")).1.len(), 1, "it is not adopted again");
+}
+
+#[test]
+fn a_process_that_lost_its_journal_is_told_again_what_to_end() {
+    let mut f = Fixture::with_ten();
+    let mut a = f.node("a");
+    assert!(f.grants(&mut a, one("1")));
+    f.force(&a, "1").expect("held");
+    let leg = LegId::new("1").expect("id");
+    f.beat(&a, LegSet::default(), vec![leg.clone()]).expect("in session");
+    assert!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked.is_empty());
+    a.nonce = Nonce([99; 16]);
+    f.open(&mut a, None, LegSet::default()).expect("opens");
+    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, [leg]);
+}
+
+#[test]
+fn a_report_that_nobody_finishes_does_not_hide_the_peaks_of_others() {
+    let mut f = Fixture::with_ten();
+    let (mut a, mut b) = (f.node("a"), f.node("b"));
+    assert!(f.grants(&mut a, one("1")));
+    f.force(&a, "1").expect("held");
+    let named = running(&one("1"));
+    assert!(f.open(&mut a, None, set(&named)).expect("opens").report_required);
+    f.report(&a, 0, named, None).expect("taken");
+    f.pass(121);
+    f.open(&mut b, None, LegSet::default()).expect("opens");
+    assert!(f.grants(&mut b, one("2")) && f.grants(&mut b, one("3")));
+    assert_eq!(f.bench.state.usage.get(&Feature::Call).expect("used").peak, Units(2));
+}
+
+#[test]
+fn drift_is_reported_only_when_there_is_room_to_report() {
+    let mut f = Fixture::with_ten();
+    let mut a = f.node("a");
+    assert!(f.grants(&mut a, one("1")));
+    let mut busy: Vec<_> = (0..32).map(|n| f.node(&format!("n{n}"))).collect();
+    for peer in &mut busy {
+        f.open(peer, None, set(&running(&one("x")))).expect("opens");
+        f.open(peer, None, set(&running(&one("x")))).expect("its own place does not stand in its way");
+    }
+    assert!(!f.beat(&a, LegSet::default(), Vec::new()).expect("in session").report_required);
+    // Those who say nothing of their reports give their places up, by the pool's clock.
+    f.now.wall = Millis(f.now.wall.0 - Millis::HOUR.0);
+    f.pass(11);
+    let beat = f.beat(&a, LegSet::default(), Vec::new()).expect("in session");
+    assert_eq!((beat.report_required, beat.drift), (true, Some(f.held(&a))));
+}
+
+#[test]
+fn a_refused_request_writes_nothing_and_proves_nothing() {
+    let mut f = Fixture::with_ten();
+    let a = f.node("a");
+    let mut events = Vec::new();
+    let beat = |legs| Heartbeat { sequence: 0, legs, told: Vec::new(), past: Vec::new(), optimistic: 0 };
+    for (session, proves) in [(a.session, true), (a.session + 7, false)] {
+        let request = Request::Heartbeat(beat(LegSet::default()));
+        let command = Command::Speak { caller: a.caller, session, request };
+        let mut tx = headroom_core::Tx::new(&mut f.bench.state, &mut f.bench.volatile, &mut events);
+        let answer = <PoolMachine as headroom_core::Machine>::handle(&mut tx, f.now, command);
+        assert_eq!(answer.commit, proves);
+    }
+    assert!(events.is_empty());
+}
+
+#[test]
+fn a_store_that_lost_records_fences_every_session_and_takes_another_identity() {
+    let mut f = Fixture::with_ten();
+    let (mut a, b) = (f.node("a"), f.node("b"));
+    assert!(f.grants(&mut a, one("1")));
+    let command = Command::RolledBack { caller: b.caller, seen: 90, here: 7, generation: 5 };
+    let mut tx = headroom_core::Tx::new(&mut f.bench.state, &mut f.bench.volatile, &mut f.bench.events);
+    let answer = <PoolMachine as headroom_core::Machine>::handle(&mut tx, f.now, command);
+    assert_eq!(answer.generation, Some(5));
+    let stale = Err(Refusal::SessionStale { given: a.session });
+    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()), stale);
+    assert!(names(&f).contains(&"store_rolled_back"));
+    assert_eq!(f.in_use(), 1);
+    f.pass(121);
+    assert_eq!(f.in_use(), 0, "who never comes back keeps nothing");
+    let removed = Command::RemoveNode(b.name.clone());
+    f.run(removed);
+    let command = Command::RolledBack { caller: b.caller, seen: 90, here: 7, generation: 6 };
+    assert!(matches!(f.run(command), Reply::RolledBack(Err(Refusal::Revoked))));
+    f.pass(24 * 3600);
+    assert!(!names(&f).contains(&"store_rolled_back"));
 }
 
 #[test]
@@ -258,7 +378,7 @@ fn a_node_that_must_wait_to_report_keeps_the_session_it_has() {
     }
     let before = waiting.clone();
     let refusal = f.open(&mut waiting, None, set(&legs));
-    assert_eq!(refusal, Err(Refusal::Busy { reporting: 32, limit: 32 }));
+    assert_eq!(refusal, Err(Refusal::Busy { reporting: 32, waiting: 1, limit: 32 }));
     assert!(f.beat(&before, held, Vec::new()).is_ok());
     assert!(f.open(&mut waiting, None, held).is_ok(), "who need not report need not wait");
     assert!(f.report(&busy[0], 0, legs.clone(), Some(set(&legs))).expect("taken").complete);

@@ -117,6 +117,14 @@ fn check_books(pool: &Pool, at: Millis) {
         assert!(usage.peak >= usage.in_use);
         assert_eq!(usage.over_commit.is_some(), !pool.instant(feature, at).over_commit().is_zero());
     }
+    for key in &pool.reported {
+        let session = pool.holders.get(&key.holder).and_then(|holder| holder.session.as_ref());
+        assert!(session.is_some_and(|session| session.phase != Phase::Active), "{key:?}");
+    }
+    for key in pool.tombstones.keys() {
+        assert!(!pool.leases.contains_key(key), "{key:?}");
+    }
+    assert!(pool.denial_bytes <= MAX_DENIAL_BYTES);
     for (id, holder) in &pool.holders {
         let (mut held, mut reserved, mut calls) = (LegSet::default(), 0, 0);
         for (key, lease) in pool.leases_of_holder(*id) {

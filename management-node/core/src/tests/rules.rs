@@ -30,6 +30,55 @@ fn one_leg_of_a_gateway_call_alone_is_refused_and_takes_nothing() {
 }
 
 #[test]
+fn a_gateway_call_has_two_legs_in_however_many_requests() {
+    let mut f = Fixture::with_ten();
+    f.install(license("T", "connect.teams", 1, 0)).expect("installs");
+    let mut a = f.node("a");
+    let mut teams = gateway("t");
+    teams.info.interop = Some(Interop::Teams);
+    assert!(f.grants(&mut a, teams.clone()));
+    let mut more = teams.clone();
+    more.legs = vec![leg("t.3")];
+    assert!(matches!(f.ask(&mut a, more.clone()), Verdict::Refused { field, .. } if field == "legs"));
+    more.legs[0].replaces = Some(LegId::new("t.out").expect("id"));
+    assert!(f.grants(&mut a, more), "a retried leg is not one more");
+    assert!(matches!(f.ask(&mut a, teams), Verdict::Refused { .. }));
+    assert_eq!(f.bench.state.leases.len(), 2);
+}
+
+#[test]
+fn a_retry_moves_the_unit_that_was_reserved_on_another_node() {
+    let mut f = Fixture::new();
+    f.install(license("L", "call", 2, 0)).expect("installs");
+    let (mut a, mut b) = (f.node("a"), f.node("b"));
+    let mut split = gateway("g");
+    split.legs[1].owner = Some(b.name.clone());
+    assert!(f.grants(&mut a, split.clone()));
+    let mut retry = call("g", Service::Gateway, vec![leg("g.out2")]);
+    retry.legs[0].replaces = Some(LegId::new("g.out").expect("id"));
+    assert!(f.grants(&mut a, retry.clone()));
+    assert_eq!((f.in_use(), f.bench.state.reserved.len()), (2, 0));
+    // Once its node has claimed a leg, it is that node's to give back.
+    f.release(&mut a, "g.out2");
+    split.legs.remove(0);
+    assert!(f.grants(&mut a, split.clone()));
+    split.legs[0].owner = None;
+    assert!(f.grants(&mut b, split));
+    assert!(!f.grants(&mut a, retry));
+}
+
+#[test]
+fn a_node_may_run_the_leg_that_was_reserved_for_it_in_another_call() {
+    let mut f = Fixture::with_ten();
+    let (mut a, mut b) = (f.node("a"), f.node("b"));
+    let mut split = gateway("g");
+    split.legs[1].owner = Some(b.name.clone());
+    assert!(f.grants(&mut a, split));
+    assert!(f.grants(&mut b, one("g.out")));
+    assert_eq!((f.in_use(), f.bench.state.reserved.len()), (2, 0));
+}
+
+#[test]
 fn a_transfer_moves_its_unit_and_never_needs_a_free_one() {
     let mut f = Fixture::with_ten();
     let mut a = f.node("a");
@@ -157,6 +206,39 @@ fn a_dry_run_answers_and_takes_nothing() {
     assert!(matches!(answers[0].verdict, Verdict::Granted(_)));
     assert_eq!(answers[1].verdict, Verdict::Denied(DenialReason::InsufficientLicenses));
     assert_eq!((f.bench.events.len(), f.in_use()), (events, 9));
+}
+
+#[test]
+fn a_dry_run_answers_each_call_as_the_request_would() {
+    let mut f = Fixture::new();
+    f.install(license("L", "call", 1, 0)).expect("installs");
+    let a = f.node("a");
+    let Reply::DryRun(Ok((answers, _))) = f.speak(&a, Request::DryRun(vec![one("1"), one("2")])) else {
+        panic!("in session")
+    };
+    assert!(matches!(&answers[0].verdict, Verdict::Granted(leases) if leases[0].lease == LeaseId(0)));
+    assert_eq!(answers[1].verdict, Verdict::Denied(DenialReason::InsufficientLicenses));
+    assert_eq!((f.in_use(), f.bench.state.counters.denial), (0, 0));
+}
+
+#[test]
+fn denials_of_huge_calls_are_bounded_by_their_size_too() {
+    let mut f = Fixture::new();
+    let mut a = f.node("a");
+    let huge = |n: usize| {
+        let mut huge = call(&format!("{n}"), Service::Vmr, Vec::new());
+        let subject = Text::new(&"s".repeat(255)).expect("text");
+        huge.legs = (0..512)
+            .map(|l| Leg { subjects: vec![subject.clone(); 16], ..leg(&format!("{n}.{l}")) })
+            .collect();
+        huge
+    };
+    for n in 0..40 {
+        assert!(!f.grants(&mut a, huge(n)));
+    }
+    let state = &f.bench.state;
+    assert!(state.denial_bytes <= MAX_DENIAL_BYTES && state.denials.len() < 40, "{}", state.denials.len());
+    assert!(state.denials.len() > 20 && state.counters.denial == 40);
 }
 
 #[test]

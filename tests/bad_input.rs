@@ -6,15 +6,13 @@ use headroom_deploy::pool::Pool;
 use headroom_proto::admission::admission_service_client::AdmissionServiceClient;
 use headroom_proto::common::{Call, Leg, Media};
 use headroom_proto::lease::lease_service_client::LeaseServiceClient;
-use headroom_proto::lease::{
-    AllocateRequest, HeartbeatRequest, LegSet, OpenSessionRequest, OpenSessionResponse,
-};
+use headroom_proto::lease::{AllocateRequest, HeartbeatRequest, LegSet};
 use headroom_proto::{admission, lease};
-use headroom_tests::{Bundle, Deployment, PATIENCE, until};
+use headroom_tests::{Bundle, Deployment, PATIENCE, peer, until};
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -238,7 +236,7 @@ async fn a_malformed_message_is_refused_by_the_pool_naming_the_field() {
     let deployment = Deployment::pool_only().await;
     let bundle = deployment.enrol("raw").await;
     let mut pool = lease_client(&deployment, bundle.tls()).await.expect("a connection");
-    let opened = open(&mut pool, 1).await.expect("a session");
+    let opened = peer::open(&mut pool, 1).await.expect("a session");
     let ask = |sequence, call| AllocateRequest {
         session: opened.session,
         sequence,
@@ -272,26 +270,14 @@ async fn a_malformed_message_is_refused_by_the_pool_naming_the_field() {
 type LeaseClient = LeaseServiceClient<Channel>;
 
 async fn lease_client(deployment: &Deployment, tls: ClientTlsConfig) -> Result<LeaseClient, String> {
-    // the process may hold more than one provider of cryptography
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let endpoint = Endpoint::from_shared(format!("https://{}", deployment.management_address()));
-    let endpoint = endpoint.map_err(|e| e.to_string())?.tls_config(tls).map_err(|e| format!("{e:?}"))?;
-    let channel = endpoint.timeout(PATIENCE).connect_timeout(PATIENCE).connect().await;
-    channel.map(LeaseServiceClient::new).map_err(|e| format!("{e:?}"))
-}
-
-async fn open(client: &mut LeaseClient, number: u64) -> Result<OpenSessionResponse, Status> {
-    let legs = Some(LegSet { count: 0, digest: vec![0; 16] });
-    let request =
-        OpenSessionRequest { nonce: vec![7; 16], open_number: number, legs, ..OpenSessionRequest::default() };
-    client.open_session(request).await.map(tonic::Response::into_inner)
+    peer::connect(deployment.management_address(), tls).await.map(LeaseServiceClient::new)
 }
 
 /// The refusal of someone who may not speak at all: by the handshake, or by the first answer.
 async fn refused(deployment: &Deployment, tls: ClientTlsConfig) -> String {
     match lease_client(deployment, tls).await {
         Err(error) => error,
-        Ok(mut client) => match open(&mut client, 1).await {
+        Ok(mut client) => match peer::open(&mut client, 1).await {
             Ok(opened) => panic!("a session was opened: {opened:?}"),
             Err(status) => format!("{status:?}"),
         },
@@ -328,12 +314,12 @@ async fn a_wrong_or_missing_certificate_opens_nothing_and_a_removed_node_is_told
     assert!(ended.is_err() || !answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
 
     let mut client = lease_client(&deployment, bundle.tls()).await.expect("the right certificate");
-    let opened = open(&mut client, 1).await.expect("a session");
+    let opened = peer::open(&mut client, 1).await.expect("a session");
     assert_eq!(opened.node, "guest");
     let words = ["node", "remove", "guest"].map(Into::into).to_vec();
     deployment.command("management-node", "management", words).await.expect("removed");
     // inside TLS, so that the node learns that this is no loss of contact
-    let status = open(&mut client, 2).await.expect_err("removed");
+    let status = peer::open(&mut client, 2).await.expect_err("removed");
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     assert!(format!("{status:?}").contains("revoked"), "{status:?}");
     deployment.stop().await;
@@ -346,7 +332,7 @@ async fn a_node_sees_and_touches_only_its_own_leases() {
     assert!(agent.admit(&simple_call("mine", "mine")).await.expect("an answer").granted());
     let bundle = deployment.enrol("nosy").await;
     let mut client = lease_client(&deployment, bundle.tls()).await.expect("a connection");
-    let opened = open(&mut client, 1).await.expect("a session");
+    let opened = peer::open(&mut client, 1).await.expect("a session");
     let release = lease::ReleaseRequest { session: opened.session, sequence: 1, legs: vec!["mine".into()] };
     client.release(release).await.expect("releasing what one does not hold is no error");
     let now = deployment.pool().calls_pool().await.expect("the pool");

@@ -27,8 +27,16 @@ impl Bundle {
     /// When it is missing or not understood.
     #[must_use]
     pub fn read(file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).expect("the bundle");
-        toml::from_str(&text).expect("a bundle in TOML")
+        Self::parse(&std::fs::read_to_string(file).expect("the bundle"))
+    }
+
+    /// Reads a bundle's text.
+    ///
+    /// # Panics
+    /// When it is not understood.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        toml::from_str(text).expect("a bundle in TOML")
     }
 
     /// Writes authority, certificate and key as files of their own.

@@ -6,4 +6,5 @@ mod deploy_command;
 mod foreign;
 mod grace_faketime;
 mod purity;
+mod store;
 mod story;

@@ -5,6 +5,7 @@ mod bad_input;
 mod deploy_command;
 mod foreign;
 mod grace_faketime;
+mod kills;
 mod purity;
 mod store;
 mod story;

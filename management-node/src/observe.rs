@@ -26,6 +26,8 @@ pub(crate) fn sample(pool: &Handle<PoolMachine>, live: &LiveView) -> Sample {
     sample.counter("headroom_denials_total", "Requests denied.", state.counters.denial);
     sample.gauge("headroom_queue_waiting", "Commands that wait to be decided.", &[], pool.waiting() as u64);
     sample.counter("headroom_records_total", "Durable records.", view.position.sequence);
+    let writing = u64::from(pool.snapshot_writing());
+    sample.gauge("headroom_snapshot_writing", "1 while a snapshot is being written.", &[], writing);
     let sessions = |wanted: fn(&Phase) -> bool| {
         let sessions = state.holders.values().filter_map(|holder| holder.session.as_ref());
         sessions.filter(|session| wanted(&session.phase)).count() as u64

@@ -19,6 +19,7 @@ mod recover;
 mod task;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -160,6 +161,7 @@ struct Shared<M: Machine> {
     queue: Queue<M>,
     view: ArcSwap<View<M>>,
     events: broadcast::Sender<Arc<Committed<M>>>,
+    snapshot_writing: AtomicBool,
 }
 
 /// Submits commands and reads the published state. Cheap to clone.
@@ -221,6 +223,12 @@ impl<M: Machine> Handle<M> {
     pub fn waiting(&self) -> usize {
         self.shared.queue.len()
     }
+
+    /// Whether a snapshot is being written.
+    #[must_use]
+    pub fn snapshot_writing(&self) -> bool {
+        self.shared.snapshot_writing.load(Ordering::Relaxed)
+    }
 }
 
 /// The running committer. Dropping it lets it finish what waits and end by itself.
@@ -248,6 +256,7 @@ pub fn start<M: Machine>(
         queue: Queue::new(options.queue_limit),
         view: ArcSwap::from_pointee(view),
         events: broadcast::Sender::new(options.watch_records.max(1)),
+        snapshot_writing: AtomicBool::new(false),
     });
     let task = Task::new(Arc::clone(&shared), log, clock, options, recovered);
     let close = {

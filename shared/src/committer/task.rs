@@ -1,6 +1,7 @@
 //! The committer's loop.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc as threads};
 use std::time::Duration;
 
@@ -170,6 +171,7 @@ impl<M: Machine> Task<M> {
                 result = self.appender.results.recv(), if self.flying.is_some() => self.appended(result)?,
                 result = finished(&mut self.snapshot), if self.snapshot.is_some() => {
                     self.snapshot = None;
+                    self.shared.snapshot_writing.store(false, Ordering::Relaxed);
                     result?;
                     self.snapshot_if_due();
                 }
@@ -299,6 +301,7 @@ impl<M: Machine> Task<M> {
             drop(log);
             let _ = report.send(written);
         });
+        self.shared.snapshot_writing.store(true, Ordering::Relaxed);
         self.snapshot = Some(Snapshot { sequence: link.sequence, done });
     }
 }

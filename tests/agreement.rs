@@ -245,7 +245,8 @@ impl World {
             let held: Vec<_> = self
                 .pool
                 .state
-                .leases_of_holder(holder)
+                .leases
+                .of_holder(holder)
                 .map(|(key, lease)| (key.leg.clone(), lease.info.call.clone(), lease.charge.clone()))
                 .collect();
             let why = format!("{:?} {:?}", self.pool.state.tombstones, agent.bench.volatile.phase);

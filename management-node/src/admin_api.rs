@@ -273,15 +273,12 @@ fn calls(
     size: usize,
 ) -> pb::ListCallsResponse {
     let mut calls: Vec<pb::ActiveCall> = Vec::new();
-    for (call, key) in &state.by_call {
-        if after.is_some_and(|after| call <= after) {
+    for (holder, lease) in state.leases.by_call(after) {
+        let call = &lease.info.call;
+        if node.is_some_and(|node| state.node_of(holder).as_ref() != Some(node)) {
             continue;
         }
-        let Some(lease) = state.leases.get(key) else { continue };
-        if node.is_some_and(|node| state.node_of(key.holder).as_ref() != Some(node)) {
-            continue;
-        }
-        let leg = convert::leased_leg(state, key, lease);
+        let leg = convert::leased_leg(state, holder, &lease);
         if let Some(last) = calls.last_mut().filter(|last| last.call == call.as_str()) {
             last.legs.push(leg);
             continue;

@@ -4,8 +4,8 @@ use headroom_core::{Feature, Millis};
 use headroom_proto::admin as pb;
 use headroom_shared::convert::encode;
 use management_core::{
-    Denial, EndedHow, Explanation, FeatureLicense, Holder, HolderId, Installed, Lease, LeaseKey,
-    LicenseState, LiveView, Origin, Outcome, OverCommitCause, Phase, Pool, PoolInstant,
+    Denial, EndedHow, Explanation, FeatureLicense, Holder, HolderId, Installed, Lease, LicenseState,
+    LiveView, Origin, Outcome, OverCommitCause, Phase, Pool, PoolInstant,
 };
 
 pub(crate) fn pool(state: &Pool, feature: &Feature, at: Millis) -> pb::Pool {
@@ -86,10 +86,10 @@ pub(crate) fn node(state: &Pool, id: HolderId, holder: &Holder, live: &LiveView)
     }
 }
 
-pub(crate) fn leased_leg(state: &Pool, key: &LeaseKey, lease: &Lease) -> pb::LeasedLeg {
+pub(crate) fn leased_leg(state: &Pool, holder: HolderId, lease: &Lease) -> pb::LeasedLeg {
     pb::LeasedLeg {
-        leg: key.leg.to_string(),
-        node: state.node_of(key.holder).map(|node| node.to_string()).unwrap_or_default(),
+        leg: lease.leg.leg.to_string(),
+        node: state.node_of(holder).map(|node| node.to_string()).unwrap_or_default(),
         lease: lease.id.0,
         charge: Some(encode::charge(&lease.charge)),
         participant: lease.leg.participant.to_string(),

@@ -61,7 +61,7 @@ pub(crate) fn remove_node(tx: &mut PoolTx<'_>, at: Millis, node: &NodeName) -> R
     let holders: Vec<_> = holders_of(tx.state(), node).map(|(id, _)| id).collect();
     let mut released = 0;
     for holder in holders {
-        let keys: Vec<_> = tx.state().leases_of_holder(holder).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<_> = tx.state().leases.of_holder(holder).map(|(key, _)| key).collect();
         for key in keys {
             released += 1;
             tx.emit(Event::LeaseEnded { key, how: EndedHow::NodeRemoved, at });
@@ -86,7 +86,7 @@ pub(crate) fn force_release(
         return Err(Refusal::NoSuchNode(node.clone()));
     }
     let found = holders_of(tx.state(), node)
-        .find_map(|(holder, _)| tx.state().lease(holder, leg).map(|lease| (holder, lease.charge.clone())));
+        .find_map(|(holder, _)| tx.state().lease(holder, leg).map(|lease| (holder, lease.charge)));
     let (holder, charge) =
         found.ok_or_else(|| Refusal::NoSuchLease { node: node.clone(), leg: leg.clone() })?;
     let key = LeaseKey { holder, leg: leg.clone() };

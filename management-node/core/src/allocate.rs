@@ -78,12 +78,12 @@ fn owner_of(pool: &Pool, asker: HolderId, leg: &Leg) -> Option<(HolderId, Option
 /// nothing to take over.
 fn replaced(pool: &Pool, asker: HolderId, info: &CallInfo, leg: &LegId) -> Option<LeaseKey> {
     let own = LeaseKey { holder: asker, leg: leg.clone() };
-    if pool.leases.contains_key(&own) {
+    if pool.leases.contains(&own) {
         return Some(own);
     }
     // What the asker had reserved on another node is still its to move, until it is claimed there.
-    let mut reserved = pool.leases_of_call(&info.call).filter(|key| pool.reserved.contains(*key));
-    reserved.find(|key| key.leg == *leg).cloned()
+    let mut reserved = pool.leases.keys_of_call(&info.call).filter(|key| pool.reserved.contains(key));
+    reserved.find(|key| key.leg == *leg)
 }
 
 fn plan_leg(
@@ -148,8 +148,8 @@ fn need(pool: &Pool, info: &CallInfo, feature: &Feature, plan: &[Planned]) -> Un
 fn moves_call(pool: &Pool, feature: &Feature, plan: &[Planned]) -> bool {
     let replaced: BTreeSet<_> = plan.iter().flat_map(|planned| &planned.replaces).collect();
     let holds = |key: &LeaseKey| pool.leases.get(key).is_some_and(|lease| lease.charge.feature == *feature);
-    replaced.iter().filter(|key| holds(key)).filter_map(|key| pool.leases.get(*key)).any(|lease| {
-        pool.leases_of_call(&lease.info.call).filter(|key| holds(key)).all(|key| replaced.contains(key))
+    replaced.iter().filter(|key| holds(key)).filter_map(|key| pool.leases.get(key)).any(|lease| {
+        pool.leases.keys_of_call(&lease.info.call).filter(|key| holds(key)).all(|key| replaced.contains(&key))
     })
 }
 
@@ -208,7 +208,7 @@ fn too_many(pool: &Pool, call: &Call, plan: &[Planned]) -> Option<Judgement> {
         return None;
     }
     let replaced: BTreeSet<_> = plan.iter().flat_map(|planned| &planned.replaces).collect();
-    let stay = pool.leases_of_call(&call.info.call).filter(|key| !replaced.contains(key)).count();
+    let stay = pool.leases.keys_of_call(&call.info.call).filter(|key| !replaced.contains(key)).count();
     let count = stay + takes;
     let description =
         || format!("a gateway call has an inbound and an outbound leg, this one would have {count}");
@@ -226,7 +226,7 @@ fn continues(feature: &Feature, plan: &[Planned]) -> bool {
 /// Whether the one leg of a gateway call stands alone.
 fn lonely(pool: &Pool, call: &Call, plan: &[Planned]) -> bool {
     let replaces = plan.iter().any(|planned| !planned.replaces.is_empty());
-    !replaces && pool.leases_of_call(&call.info.call).next().is_none()
+    !replaces && !pool.leases.has_call(&call.info.call)
 }
 
 /// Answers what [`allocate`] would, on a copy of the books; a lease that would be new has no number.

@@ -78,7 +78,7 @@ impl Pool {
                 if *how == EndedHow::Forced
                     && let Some(lease) = self.leases.get(key).filter(|lease| lease.origin != Origin::Reserved)
                 {
-                    let (call, charge) = (lease.info.call.clone(), lease.charge.clone());
+                    let (call, charge) = (lease.info.call.clone(), lease.charge);
                     self.tombstones.insert(key.clone(), Tombstone { at: *at, told: false, call, charge });
                 }
                 self.end_lease(key, *how, *at);

@@ -18,30 +18,14 @@ impl Pool {
 
     /// A lease.
     #[must_use]
-    pub fn lease(&self, holder: HolderId, leg: &LegId) -> Option<&Shared<Lease>> {
+    pub fn lease(&self, holder: HolderId, leg: &LegId) -> Option<Lease> {
         self.leases.get(&LeaseKey { holder, leg: leg.clone() })
-    }
-
-    /// The leases of a call, on every node.
-    pub fn leases_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = &'a LeaseKey> + use<'a> {
-        let first = LeaseKey::first_of(HolderId(0));
-        let wanted = call.clone();
-        self.by_call
-            .range((call.clone(), first)..)
-            .take_while(move |(call, _)| *call == wanted)
-            .map(|(_, key)| key)
-    }
-
-    /// The leases of a holder.
-    pub fn leases_of_holder(&self, holder: HolderId) -> impl Iterator<Item = (&LeaseKey, &Shared<Lease>)> {
-        self.leases.range(LeaseKey::first_of(holder)..).take_while(move |(key, _)| key.holder == holder)
     }
 
     /// Whether a leg of the call already carries a charge that is counted once per call.
     #[must_use]
     pub fn call_holds(&self, call: &CallId, feature: &Feature) -> bool {
-        self.leases_of_call(call)
-            .any(|key| self.leases.get(key).is_some_and(|lease| lease.charge.feature == *feature))
+        self.leases.of_call(call).any(|(_, lease)| lease.charge.feature == *feature)
     }
 
     pub(crate) fn holder_mut(&mut self, holder: HolderId) -> Option<&mut Holder> {
@@ -81,35 +65,32 @@ impl Pool {
         }
     }
 
-    pub(crate) fn put_lease(&mut self, holder: HolderId, lease: &Shared<Lease>) {
-        let key = LeaseKey { holder, leg: lease.leg.leg.clone() };
-        let call = lease.info.call.clone();
-        if self.leases_of_call(&call).next().is_none() {
+    pub(crate) fn put_lease(&mut self, holder: HolderId, lease: &Lease) {
+        let (id, call) = (holder, &lease.info.call);
+        if !self.leases.has_call(call) {
             self.counters.calls += 1;
         }
-        self.count(&call, &lease.charge);
+        self.count(call, &lease.charge);
         if let Some(holder) = self.holder_mut(holder) {
             Self::tally(holder, lease, true);
         }
         if lease.origin == Origin::Reserved {
-            self.reserved.insert(key.clone());
+            self.reserved.insert(LeaseKey { holder: id, leg: lease.leg.leg.clone() });
         }
         self.counters.lease = self.counters.lease.max(lease.id.0);
-        self.by_call.insert((call, key.clone()));
-        self.leases.insert(key, Shared::clone(lease));
+        self.leases.insert(id, lease);
     }
 
-    pub(crate) fn take_lease(&mut self, key: &LeaseKey) -> Option<Shared<Lease>> {
+    pub(crate) fn take_lease(&mut self, key: &LeaseKey) -> Option<Lease> {
         let lease = self.leases.remove(key)?;
-        let call = lease.info.call.clone();
-        self.by_call.remove(&(call.clone(), key.clone()));
+        let call = &lease.info.call;
         self.reserved.remove(key);
         self.reported.remove(key);
         if let Some(holder) = self.holder_mut(key.holder) {
             Self::tally(holder, &lease, false);
         }
-        self.uncount(&call, &lease.charge);
-        if self.leases_of_call(&call).next().is_none() {
+        self.uncount(call, &lease.charge);
+        if !self.leases.has_call(call) {
             self.counters.calls = self.counters.calls.saturating_sub(1);
         }
         Some(lease)
@@ -117,8 +98,9 @@ impl Pool {
 
     /// Changes a lease in place: out of the tallies and in again.
     pub(crate) fn change_lease(&mut self, key: &LeaseKey, media: Media, charge: &Charge) {
-        let Some(before) = self.leases.get(key).cloned() else { return };
-        let mut after = Lease::clone(&before);
+        // Out of the books while counting, so that a per-call charge sees the other legs only.
+        let Some(before) = self.leases.remove(key) else { return };
+        let mut after = before.clone();
         after.leg.media = media;
         after.charge = charge.clone();
         if let Some(holder) = self.holder_mut(key.holder) {
@@ -126,13 +108,10 @@ impl Pool {
             Self::tally(holder, &after, true);
         }
         if before.charge != after.charge {
-            // Out of the map while counting, so that a per-call charge sees the other legs only.
-            self.leases.remove(key);
-            let call = before.info.call.clone();
-            self.uncount(&call, &before.charge);
-            self.count(&call, &after.charge);
+            self.uncount(&before.info.call, &before.charge);
+            self.count(&before.info.call, &after.charge);
         }
-        self.leases.insert(key.clone(), Shared::new(after));
+        self.leases.insert(key.holder, &after);
     }
 
     pub(crate) fn remember_ended(&mut self, ended: Shared<Ended>) {
@@ -147,7 +126,7 @@ impl Pool {
 
     pub(crate) fn end_lease(&mut self, key: &LeaseKey, how: EndedHow, at: Millis) {
         if let Some(lease) = self.take_lease(key) {
-            self.remember_ended(Shared::new(Ended { holder: key.holder, lease, how, at }));
+            self.remember_ended(Shared::new(Ended { holder: key.holder, lease: Shared::new(lease), how, at }));
         }
     }
 

@@ -113,10 +113,10 @@ impl Pool {
 
     fn explain_where(
         &self,
-        leases: Vec<(HolderId, &Lease)>,
+        leases: Vec<(HolderId, Lease)>,
         wanted: impl Fn(&CallId, &LegId) -> bool,
     ) -> Vec<Explanation> {
-        let running = leases.into_iter().map(|(h, lease)| self.explain_lease(h, lease, Outcome::Running));
+        let running = leases.iter().map(|(h, lease)| self.explain_lease(*h, lease, Outcome::Running));
         let was = |ended: &&Shared<Ended>| wanted(&ended.lease.info.call, &ended.lease.leg.leg);
         let ended = self
             .ended
@@ -137,8 +137,8 @@ impl Pool {
     #[must_use]
     pub fn explain_call(&self, call: &CallId) -> Vec<Explanation> {
         let leases = self
-            .leases_of_call(call)
-            .filter_map(|key| self.leases.get(key).map(|lease| (key.holder, lease.as_ref())))
+            .leases
+            .of_call(call)
             .collect();
         self.explain_where(leases, |its, _| its == call)
     }
@@ -149,7 +149,7 @@ impl Pool {
         let leases = self
             .holders
             .keys()
-            .filter_map(|holder| self.lease(*holder, leg).map(|lease| (*holder, lease.as_ref())))
+            .filter_map(|holder| self.lease(*holder, leg).map(|lease| (*holder, lease)))
             .collect();
         self.explain_where(leases, |_, its| its == leg)
     }
@@ -159,9 +159,8 @@ impl Pool {
     pub fn explain_last(&self) -> Option<Explanation> {
         let running = self
             .leases
-            .iter()
-            .max_by_key(|(_, lease)| (lease.granted_at, lease.id))
-            .map(|(key, lease)| self.explain_lease(key.holder, lease, Outcome::Running));
+            .newest()
+            .map(|(holder, lease)| self.explain_lease(holder, &lease, Outcome::Running));
         let ended = self
             .ended
             .values()

@@ -187,9 +187,10 @@ pub(crate) fn report(
     }
     let gone: Vec<_> = tx
         .state()
-        .leases_of_holder(id)
-        .filter(|(key, lease)| lease.origin != Origin::Reserved && !tx.state().reported.contains(*key))
-        .map(|(key, _)| key.clone())
+        .leases
+        .of_holder(id)
+        .filter(|(key, lease)| lease.origin != Origin::Reserved && !tx.state().reported.contains(key))
+        .map(|(key, _)| key)
         .collect();
     for key in gone {
         tx.emit(Event::LeaseEnded { key, how: EndedHow::NotReported, at });

@@ -30,7 +30,7 @@ fn update_leg(
     index: usize,
     media: Media,
 ) -> Verdict<Leased> {
-    let Some(lease) = tx.state().leases.get(key).cloned() else {
+    let Some(lease) = tx.state().leases.get(key) else {
         let description = format!("{} holds no lease", key.leg);
         return Verdict::Refused { field: format!("legs[{index}].leg"), description };
     };
@@ -54,7 +54,7 @@ fn update_leg(
         tx.emit(Event::LeaseChanged { key: key.clone(), media, charge, at });
     }
     match tx.state().leases.get(key) {
-        Some(lease) => Verdict::Granted(told(&key.leg, lease)),
+        Some(lease) => Verdict::Granted(told(&key.leg, &lease)),
         None => unreachable!("a lease that was just changed is in the books"),
     }
 }
@@ -63,7 +63,7 @@ fn update_leg(
 pub(crate) fn release(tx: &mut PoolTx<'_>, at: Millis, holder: HolderId, legs: &[LegId]) -> Mutation {
     for leg in legs {
         let key = LeaseKey { holder, leg: leg.clone() };
-        if tx.state().leases.contains_key(&key) {
+        if tx.state().leases.contains(&key) {
             tx.emit(Event::LeaseEnded { key: key.clone(), how: EndedHow::Released, at });
         }
         if tx.state().tombstones.contains_key(&key) {
@@ -90,7 +90,7 @@ pub(crate) fn adopt(
         }
         adopt_leg(tx, at, &key, running);
         if let Some(lease) = tx.state().leases.get(&key) {
-            leases.push(told(&key.leg, lease));
+            leases.push(told(&key.leg, &lease));
         }
     }
     (leases, revoked)
@@ -98,7 +98,7 @@ pub(crate) fn adopt(
 
 fn adopt_leg(tx: &mut PoolTx<'_>, at: Millis, key: &LeaseKey, running: RunningLeg) {
     let charge = rate_leg(&running.info, &running.leg);
-    match tx.state().leases.get(key).cloned() {
+    match tx.state().leases.get(key) {
         Some(lease)
             if *lease.info == running.info
                 && lease.leg.protocol == running.leg.protocol

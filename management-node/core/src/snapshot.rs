@@ -22,7 +22,7 @@ impl Pool {
         let leases = self
             .leases
             .iter()
-            .map(|(key, lease)| Event::LeaseGranted { holder: key.holder, lease: Shared::clone(lease) });
+            .map(|(key, lease)| Event::LeaseGranted { holder: key.holder, lease: Shared::new(lease) });
         let holders = self.holders.iter().map(|(id, h)| restored(Part::Holder(*id, Shared::clone(h))));
         let usage = self.usage.iter().map(|(feature, u)| restored(Part::Usage(feature.clone(), *u)));
         let reported = self.reported.iter().map(|key| restored(Part::Reported(key.clone())));

@@ -12,6 +12,7 @@ use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
 use crate::holder::{Holder, Node};
+use crate::leases::Leases;
 use crate::slots::Slots;
 
 /// Denials kept in full; older ones only count.
@@ -321,9 +322,7 @@ pub struct Pool {
     /// Holders by name; a node's own comes first.
     pub holder_ids: OrdMap<(NodeName, u32), HolderId>,
     /// Leases.
-    pub leases: OrdMap<LeaseKey, Shared<Lease>>,
-    /// Leases by call.
-    pub by_call: OrdSet<(CallId, LeaseKey)>,
+    pub leases: Leases,
     /// Leases that are reserved and not claimed.
     pub reserved: OrdSet<LeaseKey>,
     /// Use by feature.

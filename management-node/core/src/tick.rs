@@ -33,8 +33,8 @@ fn silent(tx: &mut PoolTx<'_>) -> Vec<HolderId> {
 fn lapse_sessions(tx: &mut PoolTx<'_>, at: Millis) {
     for holder in silent(tx) {
         // What another node reserved for this one has a time of its own.
-        let own = tx.state().leases_of_holder(holder).filter(|(_, lease)| lease.origin != Origin::Reserved);
-        let keys: Vec<_> = own.map(|(key, _)| key.clone()).collect();
+        let own = tx.state().leases.of_holder(holder).filter(|(_, lease)| lease.origin != Origin::Reserved);
+        let keys: Vec<_> = own.map(|(key, _)| key).collect();
         let leases = keys.len() as u64;
         for key in keys {
             tx.emit(Event::LeaseEnded { key, how: EndedHow::Lapsed, at });

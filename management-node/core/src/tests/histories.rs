@@ -102,15 +102,15 @@ fn check_books(pool: &Pool, at: Millis) {
     let mut calls = std::collections::BTreeSet::new();
     let mut units = std::collections::BTreeMap::<Feature, u32>::new();
     let mut paid = std::collections::BTreeSet::new();
-    for (key, lease) in &pool.leases {
+    for (key, lease) in pool.leases.iter() {
         calls.insert(lease.info.call.clone());
-        assert!(pool.by_call.contains(&(lease.info.call.clone(), key.clone())));
+        assert!(pool.leases.keys_of_call(&lease.info.call).any(|its| its == key));
         let feature = lease.charge.feature.clone();
         if !feature.per_call() || paid.insert((lease.info.call.clone(), feature.clone())) {
             *units.entry(feature).or_default() += lease.charge.units.0;
         }
     }
-    assert_eq!(pool.by_call.len(), pool.leases.len());
+    assert_eq!(pool.leases.by_call(None).count(), pool.leases.len());
     assert_eq!(pool.counters.calls, calls.len() as u64);
     for (feature, usage) in &pool.usage {
         assert_eq!(usage.in_use.0, units.get(feature).copied().unwrap_or(0), "{feature}");
@@ -122,18 +122,18 @@ fn check_books(pool: &Pool, at: Millis) {
         assert!(session.is_some_and(|session| session.phase != Phase::Active), "{key:?}");
     }
     for key in pool.tombstones.keys() {
-        assert!(!pool.leases.contains_key(key), "{key:?}");
+        assert!(!pool.leases.contains(key), "{key:?}");
     }
     assert!(pool.denial_bytes <= MAX_DENIAL_BYTES);
     for (id, holder) in &pool.holders {
         let (mut held, mut reserved, mut calls) = (LegSet::default(), 0, 0);
-        for (key, lease) in pool.leases_of_holder(*id) {
+        for (key, lease) in pool.leases.of_holder(*id) {
             if lease.charge.feature == Feature::Call {
                 calls += lease.charge.units.0;
             }
             if lease.origin == Origin::Reserved {
                 reserved += 1;
-                assert!(pool.reserved.contains(key));
+                assert!(pool.reserved.contains(&key));
             } else {
                 held.add(&key.leg, &lease.info.call, &lease.charge);
             }

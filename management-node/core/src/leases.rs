@@ -1,0 +1,385 @@
+//! The leases of a pool, kept small: a million of them is an ordinary size.
+//!
+//! A lease is one piece of memory, its encoded form, and two orders share it: by holder and leg, and by
+//! call. A lease as the machine works with it is many small pieces, several times as large; it is made
+//! anew whenever one is looked at.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use equivalent::{Comparable, Equivalent};
+use headroom_core::{CallId, LegId};
+use imbl::OrdSet;
+
+use crate::state::{HolderId, Lease, LeaseKey};
+
+/// What this module encoded, it can decode.
+const OWN: &str = "a lease in the books is whole";
+/// Bytes before the encoded lease: the holder, and where in the encoded lease its leg and its call stand.
+const HEADER: usize = 10;
+
+/// An encoded lease.
+#[derive(Clone)]
+struct Entry(Arc<[u8]>);
+
+impl Entry {
+    fn new(holder: HolderId, lease: &Lease) -> Self {
+        let mut bytes = vec![0; HEADER];
+        // Writing to memory has no errors, and derived encoders have none of their own.
+        let _ = minicbor::encode(lease, &mut bytes);
+        bytes[..4].copy_from_slice(&holder.0.to_be_bytes());
+        for (at, text) in [(4, lease.leg.leg.as_str()), (7, lease.info.call.as_str())] {
+            let (place, length) = find(&bytes[HEADER..], text.as_bytes());
+            bytes[at..at + 2].copy_from_slice(&place.to_be_bytes());
+            bytes[at + 2] = length;
+        }
+        Self(bytes.into())
+    }
+
+    fn holder(&self) -> HolderId {
+        HolderId(u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]))
+    }
+
+    fn text(&self, at: usize) -> &[u8] {
+        let place = HEADER + usize::from(u16::from_be_bytes([self.0[at], self.0[at + 1]]));
+        &self.0[place..place + usize::from(self.0[at + 2])]
+    }
+
+    fn leg(&self) -> &[u8] {
+        self.text(4)
+    }
+
+    fn call(&self) -> &[u8] {
+        self.text(7)
+    }
+
+    fn key(&self) -> LeaseKey {
+        let leg = std::str::from_utf8(self.leg()).ok().and_then(|leg| LegId::new(leg).ok());
+        LeaseKey { holder: self.holder(), leg: leg.expect(OWN) }
+    }
+
+    fn lease(&self) -> Lease {
+        minicbor::decode(&self.0[HEADER..]).expect(OWN)
+    }
+
+    /// The lease's id, which is its first field.
+    fn id(&self) -> u64 {
+        let mut decoder = minicbor::Decoder::new(&self.0[HEADER..]);
+        decoder.array().and_then(|_| decoder.u64()).expect(OWN)
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { holder: self.holder(), leg: self.leg(), call: self.call() }
+    }
+
+    fn whole(&self) -> (HolderId, Lease) {
+        (self.holder(), self.lease())
+    }
+}
+
+/// Where a text stands in an encoded lease that has it. The same text may stand there twice, for example
+/// as call and as leg; either will do.
+fn find(encoded: &[u8], text: &[u8]) -> (u16, u8) {
+    let place = encoded.windows(text.len()).position(|there| there == text).expect(OWN);
+    // Texts have at most 255 bytes, and what stands before these two is a dozen of such fields at most.
+    (u16::try_from(place).expect(OWN), u8::try_from(text.len()).expect(OWN))
+}
+
+/// What entries are ordered by: of an entry, or of one that is looked for.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    holder: HolderId,
+    leg: &'p [u8],
+    call: &'p [u8],
+}
+
+impl<'p> Place<'p> {
+    /// Where a lease stands by its leg.
+    fn leg(key: &'p LeaseKey) -> Self {
+        Self { holder: key.holder, leg: key.leg.as_str().as_bytes(), call: &[] }
+    }
+
+    /// Before all leases of a holder, by leg.
+    fn holder(holder: HolderId) -> Self {
+        Self { holder, leg: &[], call: &[] }
+    }
+
+    /// Before all leases of a call, by call.
+    fn call(call: &'p CallId) -> Self {
+        Self { holder: HolderId(0), leg: &[], call: call.as_str().as_bytes() }
+    }
+}
+
+trait Order: Clone {
+    fn compare(one: Place<'_>, other: Place<'_>) -> Ordering;
+}
+
+#[derive(Clone)]
+struct ByLeg;
+impl Order for ByLeg {
+    fn compare(one: Place<'_>, other: Place<'_>) -> Ordering {
+        (one.holder, one.leg).cmp(&(other.holder, other.leg))
+    }
+}
+
+#[derive(Clone)]
+struct ByCall;
+impl Order for ByCall {
+    fn compare(one: Place<'_>, other: Place<'_>) -> Ordering {
+        (one.call, one.holder, one.leg).cmp(&(other.call, other.holder, other.leg))
+    }
+}
+
+/// An entry in an order.
+#[derive(Clone)]
+struct In<O>(Entry, PhantomData<O>);
+
+impl<O: Order> In<O> {
+    fn new(entry: Entry) -> Self {
+        Self(entry, PhantomData)
+    }
+}
+impl<O: Order> PartialEq for In<O> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl<O: Order> Eq for In<O> {}
+impl<O: Order> PartialOrd for In<O> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<O: Order> Ord for In<O> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        O::compare(self.0.place(), other.0.place())
+    }
+}
+
+impl<O: Order> Equivalent<In<O>> for Place<'_> {
+    fn equivalent(&self, entry: &In<O>) -> bool {
+        self.compare(entry).is_eq()
+    }
+}
+impl<O: Order> Comparable<In<O>> for Place<'_> {
+    fn compare(&self, entry: &In<O>) -> Ordering {
+        O::compare(*self, entry.0.place())
+    }
+}
+
+/// Leases by holder and leg, and by call.
+#[derive(Clone, Default)]
+pub struct Leases {
+    by_leg: OrdSet<In<ByLeg>>,
+    by_call: OrdSet<In<ByCall>>,
+}
+
+impl Leases {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_leg.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_leg.is_empty()
+    }
+
+    /// Whether a leg has one.
+    #[must_use]
+    pub fn contains(&self, key: &LeaseKey) -> bool {
+        self.by_leg.contains(&Place::leg(key))
+    }
+
+    /// A leg's lease.
+    #[must_use]
+    pub fn get(&self, key: &LeaseKey) -> Option<Lease> {
+        self.by_leg.get(&Place::leg(key)).map(|found| found.0.lease())
+    }
+
+    /// All, by holder and leg.
+    pub fn iter(&self) -> impl Iterator<Item = (LeaseKey, Lease)> {
+        self.by_leg.iter().map(|found| (found.0.key(), found.0.lease()))
+    }
+
+    /// Those of a holder, by leg.
+    pub fn of_holder(&self, holder: HolderId) -> impl Iterator<Item = (LeaseKey, Lease)> {
+        self.by_leg
+            .range(Place::holder(holder)..)
+            .take_while(move |found| found.0.holder() == holder)
+            .map(|found| (found.0.key(), found.0.lease()))
+    }
+
+    fn entries_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = &'a Entry> + use<'a> {
+        let wanted = call.clone();
+        self.by_call
+            .range(Place::call(call)..)
+            .map(|found| &found.0)
+            .take_while(move |found| found.call() == wanted.as_str().as_bytes())
+    }
+
+    /// Whether a call has any.
+    #[must_use]
+    pub fn has_call(&self, call: &CallId) -> bool {
+        self.entries_of_call(call).next().is_some()
+    }
+
+    /// The legs of a call that have one, on every node.
+    pub fn keys_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = LeaseKey> + use<'a> {
+        self.entries_of_call(call).map(Entry::key)
+    }
+
+    /// Those of a call, on every node.
+    pub fn of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = (HolderId, Lease)> + use<'a> {
+        self.entries_of_call(call).map(Entry::whole)
+    }
+
+    /// All by call, or those of the calls after one.
+    pub fn by_call<'a>(
+        &'a self,
+        after: Option<&CallId>,
+    ) -> impl Iterator<Item = (HolderId, Lease)> + use<'a> {
+        let skip = after.cloned();
+        let begin = after.map_or(Place::holder(HolderId(0)), Place::call);
+        self.by_call
+            .range(begin..)
+            .skip_while(move |found| skip.as_ref().is_some_and(|skip| found.0.call() == skip.as_str().as_bytes()))
+            .map(|found| found.0.whole())
+    }
+
+    /// The one that was granted last.
+    #[must_use]
+    pub fn newest(&self) -> Option<(HolderId, Lease)> {
+        self.by_leg.iter().max_by_key(|found| found.0.id()).map(|found| found.0.whole())
+    }
+
+    /// Puts a lease in, instead of the one its leg had.
+    pub(crate) fn insert(&mut self, holder: HolderId, lease: &Lease) {
+        let entry = Entry::new(holder, lease);
+        // Not replaced in place: the lease before may have been of another call.
+        if let Some(before) = self.by_leg.insert(In::new(entry.clone())) {
+            self.by_call.remove(&before.0.place());
+        }
+        self.by_call.insert(In::new(entry));
+    }
+
+    /// Takes a leg's lease out.
+    pub(crate) fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
+        let entry = self.by_leg.remove(&Place::leg(key))?.0;
+        self.by_call.remove(&entry.place());
+        Some(entry.lease())
+    }
+}
+
+impl PartialEq for Leases {
+    fn eq(&self, other: &Self) -> bool {
+        // Entries are equal by their places alone, leases by all that they say.
+        let all = |leases: &Self| leases.by_leg.iter().map(|found| Arc::clone(&found.0.0)).collect::<Vec<_>>();
+        all(self) == all(other)
+    }
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headroom_core::{CallInfo, Charge, Feature, LeaseId, Millis, Shared, Units};
+
+    use super::*;
+    use crate::state::{Origin, PoolInstant};
+
+    fn lease(id: u64, call: &str, leg: &str) -> Lease {
+        use headroom_core::{Direction, Leg, Media, Protocol, Service, SourceId, Text};
+        let info = CallInfo {
+            call: CallId::new(call).expect("an id"),
+            service: Service::Vmr,
+            interop: None,
+            conference: Text::new(leg).expect("a text"),
+            destination: Text::default(),
+            tenant: Text::default(),
+            source: SourceId::default(),
+        };
+        let leg = Leg {
+            leg: LegId::new(leg).expect("an id"),
+            participant: Text::new(call).expect("a text"),
+            protocol: Protocol::Sip,
+            direction: Direction::In,
+            media: Media::AUDIO_VIDEO,
+            owner: None,
+            replaces: None,
+            subjects: Vec::new(),
+            needs: Vec::new(),
+        };
+        Lease {
+            id: LeaseId(id),
+            info: Shared::new(info),
+            leg,
+            charge: Charge { feature: Feature::Call, units: Units(1) },
+            origin: Origin::Asked,
+            admitted_at: Millis(1),
+            granted_at: Millis(2),
+            pool: PoolInstant::default(),
+        }
+    }
+
+    fn key(holder: u32, leg: &str) -> LeaseKey {
+        LeaseKey { holder: HolderId(holder), leg: LegId::new(leg).expect("an id") }
+    }
+
+    #[test]
+    fn what_is_put_in_comes_out_whatever_its_texts_have_in_common() {
+        let long = "x".repeat(255);
+        let mut leases = Leases::default();
+        for (number, (call, leg)) in
+            [("a", "a"), ("aa", "a"), ("a", "aa"), (&long, "x"), ("x", &long), (&long, &long)].into_iter().enumerate()
+        {
+            let holder = u32::try_from(number).expect("few");
+            let lease = lease(number as u64, call, leg);
+            leases.insert(HolderId(holder), &lease);
+            assert_eq!(leases.get(&key(holder, leg)), Some(lease.clone()));
+            assert!(leases.of_call(&lease.info.call).any(|found| found == (HolderId(holder), lease.clone())));
+        }
+        assert_eq!(leases.newest().map(|(_, lease)| lease.id), Some(LeaseId(5)));
+        for (holder, leg) in [(0, "a"), (1, "a"), (2, "aa"), (3, "x"), (4, &*long), (5, &*long)] {
+            assert!(leases.remove(&key(holder, leg)).is_some());
+        }
+        assert!(leases.is_empty() && leases.by_call.is_empty());
+    }
+
+    #[test]
+    fn a_leg_that_changes_its_call_is_in_one_call_only() {
+        let mut leases = Leases::default();
+        leases.insert(HolderId(1), &lease(1, "before", "leg"));
+        leases.insert(HolderId(1), &lease(2, "after", "leg"));
+        assert_eq!((leases.len(), leases.by_call.len()), (1, 1));
+        assert!(!leases.has_call(&CallId::new("before").expect("an id")));
+        assert_eq!(leases.by_call(None).map(|(_, lease)| lease.id).collect::<Vec<_>>(), [LeaseId(2)]);
+    }
+
+    #[test]
+    fn calls_are_listed_in_order_from_any_of_them_on() {
+        let mut leases = Leases::default();
+        for (number, call) in ["c", "a", "b", "ab"].into_iter().enumerate() {
+            for holder in [1, 2] {
+                leases.insert(HolderId(holder), &lease(number as u64, call, &format!("leg-{call}")));
+            }
+        }
+        let listed = |after: Option<&str>| {
+            let after = after.map(|after| CallId::new(after).expect("an id"));
+            leases.by_call(after.as_ref()).map(|(_, lease)| lease.info.call.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(None), ["a", "a", "ab", "ab", "b", "b", "c", "c"]);
+        assert_eq!(listed(Some("a")), ["ab", "ab", "b", "b", "c", "c"]);
+        assert_eq!(listed(Some("aa")), ["ab", "ab", "b", "b", "c", "c"]);
+        assert_eq!(listed(Some("c")), Vec::<String>::new());
+        assert_eq!(leases.of_holder(HolderId(1)).count(), 4);
+    }
+}

@@ -126,7 +126,12 @@ impl Pool {
 
     pub(crate) fn end_lease(&mut self, key: &LeaseKey, how: EndedHow, at: Millis) {
         if let Some(lease) = self.take_lease(key) {
-            self.remember_ended(Shared::new(Ended { holder: key.holder, lease: Shared::new(lease), how, at }));
+            self.remember_ended(Shared::new(Ended {
+                holder: key.holder,
+                lease: Shared::new(lease),
+                how,
+                at,
+            }));
         }
     }
 

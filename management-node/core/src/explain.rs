@@ -136,10 +136,7 @@ impl Pool {
     /// The decisions about a call, newest first.
     #[must_use]
     pub fn explain_call(&self, call: &CallId) -> Vec<Explanation> {
-        let leases = self
-            .leases
-            .of_call(call)
-            .collect();
+        let leases = self.leases.of_call(call).collect();
         self.explain_where(leases, |its, _| its == call)
     }
 
@@ -157,10 +154,8 @@ impl Pool {
     /// The newest decision of all.
     #[must_use]
     pub fn explain_last(&self) -> Option<Explanation> {
-        let running = self
-            .leases
-            .newest()
-            .map(|(holder, lease)| self.explain_lease(holder, &lease, Outcome::Running));
+        let running =
+            self.leases.newest().map(|(holder, lease)| self.explain_lease(holder, &lease, Outcome::Running));
         let ended = self
             .ended
             .values()

@@ -247,7 +247,9 @@ impl Leases {
         let begin = after.map_or(Place::holder(HolderId(0)), Place::call);
         self.by_call
             .range(begin..)
-            .skip_while(move |found| skip.as_ref().is_some_and(|skip| found.0.call() == skip.as_str().as_bytes()))
+            .skip_while(move |found| {
+                skip.as_ref().is_some_and(|skip| found.0.call() == skip.as_str().as_bytes())
+            })
             .map(|found| found.0.whole())
     }
 
@@ -278,7 +280,8 @@ impl Leases {
 impl PartialEq for Leases {
     fn eq(&self, other: &Self) -> bool {
         // Entries are equal by their places alone, leases by all that they say.
-        let all = |leases: &Self| leases.by_leg.iter().map(|found| Arc::clone(&found.0.0)).collect::<Vec<_>>();
+        let all =
+            |leases: &Self| leases.by_leg.iter().map(|found| Arc::clone(&found.0.0)).collect::<Vec<_>>();
         all(self) == all(other)
     }
 }
@@ -339,7 +342,9 @@ mod tests {
         let long = "x".repeat(255);
         let mut leases = Leases::default();
         for (number, (call, leg)) in
-            [("a", "a"), ("aa", "a"), ("a", "aa"), (&long, "x"), ("x", &long), (&long, &long)].into_iter().enumerate()
+            [("a", "a"), ("aa", "a"), ("a", "aa"), (&long, "x"), ("x", &long), (&long, &long)]
+                .into_iter()
+                .enumerate()
         {
             let holder = u32::try_from(number).expect("few");
             let lease = lease(number as u64, call, leg);

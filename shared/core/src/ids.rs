@@ -52,6 +52,12 @@ fn name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
 }
 
+/// One allocation for all: most texts of most legs are empty.
+fn nothing() -> Arc<str> {
+    static NOTHING: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(""));
+    Arc::clone(&NOTHING)
+}
+
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $limit:expr, $allowed:expr, empty: $empty:expr) => {
         $(#[$doc])*
@@ -68,7 +74,7 @@ macro_rules! text_type {
                     return Err(IdError::Empty);
                 }
                 check(text, $limit, $allowed)?;
-                Ok(Self(Arc::from(text)))
+                Ok(Self(if text.is_empty() { nothing() } else { Arc::from(text) }))
             }
 
             /// The text.
@@ -151,9 +157,7 @@ macro_rules! empty_default {
     ($($name:ident),*) => {$(
         impl Default for $name {
             fn default() -> Self {
-                // One allocation for all: most texts of most legs are empty.
-                static NOTHING: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(""));
-                Self(Arc::clone(&NOTHING))
+                Self(nothing())
             }
         }
 

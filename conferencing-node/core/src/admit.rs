@@ -45,7 +45,7 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
         volatile.asked.entry(leg.leg.clone()).or_default().insert(ask);
     }
     let what = Question::Call { call, ended: BTreeSet::new() };
-    volatile.asks.insert(ask, Ask { what, in_flight: false, until });
+    volatile.asks.insert(ask, Ask { what, in_flight: false, ripe: false, until });
     Reply::Waiting { ask, until }
 }
 
@@ -285,7 +285,7 @@ fn update_leg(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, leg: LegId, media: Me
     let until = now.boot.plus(tx.volatile().options.budget);
     tx.volatile_mut().asked.entry(leg.clone()).or_default().insert(ask);
     let what = Question::Leg { leg, media };
-    tx.volatile_mut().asks.insert(ask, Ask { what, in_flight: false, until });
+    tx.volatile_mut().asks.insert(ask, Ask { what, in_flight: false, ripe: false, until });
     LegVerdict::Waiting { ask, until }
 }
 

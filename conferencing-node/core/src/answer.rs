@@ -363,10 +363,13 @@ fn granted(
     Some(Decision::Granted(admit::grant(tx, now, &call, Some(leases))))
 }
 
-/// The pool has moved the units of replaced legs. One that still runs, because the leg that was to
-/// take over is gone already, is adopted again.
+/// The pool has moved the units of replaced legs, so that it holds nothing for them any more. One
+/// that still runs, because the leg that was to take over is gone already, is adopted again.
 fn moved(tx: &mut Tx<'_, Node>, call: &Call) {
     for old in call.legs.iter().filter_map(|leg| leg.replaces.as_ref()) {
+        if let Some(revision) = tx.state().ending.get(old).filter(|e| e.held.is_some()).map(|e| e.revision) {
+            tx.emit(Event::Unheld { which: Which { leg: old.clone(), revision } });
+        }
         let Some(record) = tx.state().legs.get(old).cloned() else { continue };
         hold(tx, record.which(), record.call().clone(), None, None);
     }

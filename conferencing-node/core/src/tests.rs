@@ -1,6 +1,7 @@
 //! The machine against a reference pool: the story step by step, then at random.
 
 mod budget;
+mod fair;
 mod pool;
 mod random;
 mod refusal;

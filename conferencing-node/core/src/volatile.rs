@@ -6,6 +6,7 @@ use headroom_core::{Call, Feature, LegId, Media, Millis, Position, SourceId};
 
 use crate::command::AskId;
 use crate::grace::BootId;
+use crate::turn::Turns;
 use crate::uplink::{Flight, Phase};
 
 /// Limits and intervals, from the configuration.
@@ -45,6 +46,9 @@ pub struct Ask {
     pub what: Question,
     /// Its request is under way.
     pub in_flight: bool,
+    /// Something was given back since it was asked, or it was sent already. Before that it does not
+    /// overtake what is to be given back: it could be denied for want of a unit that is free.
+    pub ripe: bool,
     /// When the budget is over, since boot.
     pub until: Millis,
 }
@@ -120,6 +124,8 @@ pub struct Volatile {
     pub phase: Phase,
     /// The one request in flight.
     pub flight: Option<Flight>,
+    /// Whose turn the next mutation is.
+    pub turns: Turns,
     /// Number of the last request.
     pub requests: u64,
     /// How well the pool answers.

@@ -17,11 +17,11 @@ fn sent(reply: Reply) -> (RequestId, Arc<Request>) {
     }
 }
 
-fn poll(rig: &mut Rig) -> (RequestId, Arc<Request>) {
+pub(super) fn poll(rig: &mut Rig) -> (RequestId, Arc<Request>) {
     sent(rig.run(Command::Poll))
 }
 
-fn answer(rig: &mut Rig, request: RequestId, outcome: Result<Response, Failure>) -> Reply {
+pub(super) fn answer(rig: &mut Rig, request: RequestId, outcome: Result<Response, Failure>) -> Reply {
     rig.run(Command::Answered { request, outcome, jitter: 999 })
 }
 

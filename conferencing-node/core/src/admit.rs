@@ -11,6 +11,7 @@ use crate::machine::{Node, reading};
 use crate::state::{LegRecord, State};
 use crate::uplink::{Phase, PoolLease};
 use crate::volatile::{Ask, Question, Volatile};
+use crate::weight::{self, Weigh};
 
 /// How long the pool's word that a feature is full holds back a decision made here.
 const FULL_FOR: Millis = Millis(15_000);
@@ -24,6 +25,14 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
     if let Err(error) = call.check() {
         let decision = Decision::Refused { field: error.field(), text: error.to_string() };
         return Reply::Decided(decision);
+    }
+    let weight = call.weight();
+    if weight > weight::CALL {
+        let text = format!(
+            "the call takes about {weight} bytes, at most {} are allowed: give fewer legs or shorter texts",
+            weight::CALL
+        );
+        return Reply::Decided(Decision::Refused { field: "legs".into(), text });
     }
     tx.volatile_mut().sources.insert(call.info.source.clone(), now.boot);
     if let Some(conflict) = conflict(tx, now, &call) {

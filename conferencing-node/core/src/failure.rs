@@ -79,7 +79,30 @@ fn report_again(tx: &mut Tx<'_, Node>) {
     }
 }
 
+/// Whether the request in flight has had no decision for as long as the session can live. Either
+/// the session has lapsed, or the pool fails over this very request, and would for ever.
+fn hopeless(volatile: &Volatile, now: Now) -> bool {
+    let ttl = match &volatile.phase {
+        Phase::Active(link) | Phase::Reporting { link, .. } => link.ttl,
+        Phase::Down => return false,
+    };
+    volatile.flight.as_ref().is_some_and(|flight| now.boot.since(flight.since) >= ttl)
+}
+
+/// The pool answers what makes no sense. The session is over, and the next one can wait: openings are
+/// answered, so counting attempts alone would not slow this down.
+pub(crate) fn give_up(tx: &mut Tx<'_, Node>, now: Now, jitter: u32) -> Outcomes {
+    let volatile = tx.volatile_mut();
+    drop_session(volatile);
+    volatile.circuit.undecided = UNDECIDED;
+    volatile.circuit.ceiling = PROBE.1;
+    undecided(tx, now, None, jitter)
+}
+
 fn undecided(tx: &mut Tx<'_, Node>, now: Now, retry_after: Option<Millis>, jitter: u32) -> Outcomes {
+    if hopeless(tx.volatile(), now) {
+        drop_session(tx.volatile_mut());
+    }
     let circuit = &mut tx.volatile_mut().circuit;
     circuit.undecided += 1;
     let silent = circuit.since.is_some_and(|since| now.boot.since(since) >= SILENT);
@@ -165,11 +188,7 @@ fn session_refused(tx: &mut Tx<'_, Node>, now: Now, request: &Request, field: &s
     } else if let Some(number) = past {
         tx.emit(Event::PastWithdrawn { number });
     } else {
-        let volatile = tx.volatile_mut();
-        drop_session(volatile);
-        // Openings are answered, so counting attempts alone would not slow this down.
-        volatile.circuit.undecided = UNDECIDED;
-        volatile.circuit.ceiling = PROBE.1;
+        return give_up(tx, now, jitter);
     }
     undecided(tx, now, None, jitter)
 }

@@ -26,6 +26,7 @@ pub mod status;
 mod tick;
 pub mod turn;
 pub mod uplink;
+mod verdict;
 pub mod volatile;
 mod weight;
 

@@ -52,7 +52,7 @@ pub(crate) fn next(tx: &mut Tx<'_, Node>, now: Now) -> Next {
         let volatile = tx.volatile_mut();
         volatile.requests += 1;
         let id = RequestId(volatile.requests);
-        volatile.flight = Some(Flight { id, request: Arc::new(request), load });
+        volatile.flight = Some(Flight { id, request: Arc::new(request), load, since: now.boot });
     }
     let volatile = tx.volatile_mut();
     volatile.circuit.since.get_or_insert(now.boot);

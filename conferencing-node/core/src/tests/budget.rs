@@ -8,7 +8,7 @@ use super::refusal::{ask, settle_with};
 use super::story::optimistic;
 use super::*;
 use crate::Request;
-use crate::weight::{PAST, REQUEST, Weigh};
+use crate::weight::{CALL, PAST, REQUEST, Weigh};
 
 /// A call whose legs carry as much text as they may.
 fn heavy(name: &str, legs: usize) -> Call {
@@ -89,4 +89,20 @@ fn past_events_are_kept_and_told_within_bounds_of_bytes() {
         rig.pass(Millis(2_000));
     }
     assert_eq!((rig.pool.past, rig.bench.state.past_weight), (10, 0));
+}
+
+#[test]
+fn a_call_too_heavy_for_one_request_is_refused_naming_its_legs() {
+    let mut rig = Rig::new(2_000);
+    rig.settle();
+    let heaviest = heavy("a", 512);
+    assert!(heaviest.weight() > CALL);
+    let Decision::Refused { field, text } = rig.admit(heaviest) else { panic!("not refused") };
+    assert_eq!(field, "legs");
+    assert!(text.contains(&CALL.to_string()), "{text}");
+    assert!(matches!(rig.admit(heavy("b", 400)), Decision::Granted(_)));
+    // Plain calls may have as many legs as ever.
+    let names: Vec<_> = (0..512).map(|n| format!("c{n}")).collect();
+    let plain = call("c", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(matches!(rig.admit(plain), Decision::Granted(_)));
 }

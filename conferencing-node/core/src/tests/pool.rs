@@ -105,6 +105,7 @@ impl Pool {
                 Ok(Response::Opened {
                     session: self.session(),
                     node: NodeName::new("a").expect("a name"),
+                    ttl: Millis(120_000),
                     heartbeat: Millis(10_000),
                     report_required,
                     licenses: vec![(Feature::Call, self.capacity, 0)],

@@ -253,6 +253,8 @@ impl World {
             assert!(state.ending.is_empty() && state.unsettled.is_empty());
             let set = self.pool.state.holders.get(&holder).expect("enrolled").set;
             assert_eq!((state.held_set, state.running_set), (set, set));
+            let buried = self.pool.state.tombstones_of(holder).map(|(key, _)| &key.leg);
+            assert!(buried.eq(&state.revoked), "{name} runs {:?} to be ended; {why}", state.revoked);
         }
         assert!(self.pool.volatile.drift.is_empty(), "a heartbeat found the books apart");
     }

@@ -248,6 +248,7 @@ pub(crate) fn grant(
     }
     for leg in &legs {
         tx.volatile_mut().granted_at.insert(leg.leg.leg.clone(), now.boot);
+        tx.volatile_mut().unknown.remove(&leg.leg.leg);
     }
     if !legs.is_empty() {
         tx.emit(Event::Granted { info: call.info.clone(), legs, at: now.wall });

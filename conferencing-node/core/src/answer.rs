@@ -81,6 +81,9 @@ fn take_response(
         }
         (Load::Release(legs), Response::Released { pools }) => {
             mutated(tx, now, &pools);
+            for which in &legs {
+                tx.volatile_mut().unknown.remove(&which.leg);
+            }
             tx.emit(Event::Released { legs });
             Vec::new()
         }

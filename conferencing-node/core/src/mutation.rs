@@ -1,7 +1,6 @@
 //! Which mutation goes to the pool next, and what is in it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use headroom_core::call::MAX_LEGS;
 use headroom_core::{LegId, Media, Tx};
@@ -9,7 +8,7 @@ use headroom_core::{LegId, Media, Tx};
 use crate::command::AskId;
 use crate::event::Which;
 use crate::machine::Node;
-use crate::state::{Ending, LegRecord};
+use crate::state::LegRecord;
 use crate::turn::Turn;
 use crate::uplink::{CallItem, LegItem, Link, Load, Request};
 use crate::volatile::{Ask, Kind, Question, Singly, Volatile};
@@ -46,17 +45,20 @@ fn limit(volatile: &Volatile, kind: Kind) -> usize {
     if volatile.singly.is_some_and(|singly| singly.kind == kind) { 1 } else { MAX_LEGS }
 }
 
-/// Legs to be given back.
-fn owed<'a>(tx: &'a Tx<'_, Node>) -> impl Iterator<Item = (&'a LegId, &'a Arc<Ending>)> {
-    let stuck = &tx.volatile().stuck;
-    tx.state().ending.iter().filter(|(leg, _)| !stuck.contains(*leg))
+/// Legs whose end the pool is to hear of: those that it may hold, and those that it wants ended and
+/// that do not run here. One of these that runs meanwhile is in the books like any other.
+fn owed<'a>(tx: &'a Tx<'_, Node>) -> impl Iterator<Item = Which> + 'a {
+    let (state, volatile) = (tx.state(), tx.volatile());
+    let ended = state.ending.iter().map(|(leg, ending)| (leg, ending.revision));
+    let absent = |leg: &&LegId| !state.legs.contains_key(*leg) && !state.ending.contains_key(*leg);
+    ended
+        .chain(volatile.unknown.iter().filter(absent).map(|leg| (leg, 0)))
+        .filter(|(leg, _)| !volatile.stuck.contains(*leg))
+        .map(|(leg, revision)| Which { leg: leg.clone(), revision })
 }
 
 fn release(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
-    let which: Vec<_> = owed(tx)
-        .take(limit(tx.volatile(), Kind::Release))
-        .map(|(leg, ending)| Which { leg: leg.clone(), revision: ending.revision })
-        .collect();
+    let which: Vec<_> = owed(tx).take(limit(tx.volatile(), Kind::Release)).collect();
     if which.is_empty() {
         return None;
     }
@@ -152,7 +154,8 @@ fn allocate(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
             break;
         }
         // An earlier lease of the same id is given back first.
-        if call.legs.iter().any(|leg| tx.state().ending.contains_key(&leg.leg)) {
+        let owed = |leg: &LegId| tx.state().ending.contains_key(leg) || tx.volatile().unknown.contains(leg);
+        if call.legs.iter().any(|leg| owed(&leg.leg)) {
             continue;
         }
         if !room.take(call.legs.len(), call) {

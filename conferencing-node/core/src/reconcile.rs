@@ -81,11 +81,20 @@ pub(crate) fn revoke(tx: &mut Tx<'_, Node>, revoked: &[LegId]) {
     if !legs.is_empty() {
         tx.emit(Event::Revoked { legs });
     }
-    // One that ended meanwhile holds nothing either; its end is still to be heard.
     for leg in revoked {
-        let Some(ending) = tx.state().ending.get(leg).filter(|e| e.held.is_some()).cloned() else { continue };
-        let which = Which { leg: leg.clone(), revision: ending.revision };
-        tx.emit(Event::Unheld { which });
+        match tx.state().ending.get(leg).cloned() {
+            // One that ended meanwhile holds nothing either; its end is still to be heard.
+            Some(ending) if ending.held.is_some() => {
+                let which = Which { leg: leg.clone(), revision: ending.revision };
+                tx.emit(Event::Unheld { which });
+            }
+            Some(_) => {}
+            // The pool waits to hear that it ended, and nothing here would ever say so.
+            None if !tx.state().legs.contains_key(leg) => {
+                tx.volatile_mut().unknown.insert(leg.clone());
+            }
+            None => {}
+        }
     }
 }
 

@@ -169,6 +169,7 @@ impl Rig {
         assert!(state.ending.is_empty(), "outbox: {:?}", state.ending);
         assert_eq!(state.held_set, self.pool.set());
         assert_eq!(state.held_set, state.running_set);
+        assert!(self.pool.tombstones.keys().eq(&state.revoked), "{:?}", self.pool.tombstones);
     }
 
     /// A snapshot rebuilds the state.

@@ -152,6 +152,8 @@ pub struct Volatile {
     pub stuck: BTreeSet<LegId>,
     /// Legs with which the pool found fault in a report; left out of reports until the next session.
     pub unreported: BTreeSet<LegId>,
+    /// Legs that the pool wants ended and that do not run here: it waits to hear so.
+    pub unknown: BTreeSet<LegId>,
     /// After a refused field requests carry one item each, so that it hits nobody else.
     pub singly: Option<Singly>,
     /// Highest position seen; the durable one lags by up to a second.

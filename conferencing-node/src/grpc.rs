@@ -42,6 +42,7 @@ fn conflict(conflict: &Conflict) -> Status {
     let text = format!("{}: {conflict}", conflict.field());
     match conflict {
         Conflict::Released { .. } => status::reasoned(Code::FailedPrecondition, "RELEASED", text),
+        Conflict::Revoked { .. } => status::reasoned(Code::FailedPrecondition, "REVOKED", text),
         Conflict::OtherCall { .. } => status::reasoned(Code::AlreadyExists, "CONFLICT", text),
     }
 }

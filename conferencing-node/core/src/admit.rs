@@ -35,7 +35,7 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
         return Reply::Decided(Decision::Refused { field: "legs".into(), text });
     }
     tx.volatile_mut().sources.insert(call.info.source.clone(), now.boot);
-    if let Some(conflict) = conflict(tx, now, &call) {
+    if let Some(conflict) = conflict(tx, now, &call).or_else(|| revoked(tx.state(), &call)) {
         return Reply::Decided(Decision::Conflict(conflict));
     }
     let state = tx.state();
@@ -78,9 +78,20 @@ fn conflict(tx: &Tx<'_, Node>, now: Now, call: &Call) -> Option<Conflict> {
     })
 }
 
-/// Whether every leg of a call runs here.
+/// The leg of a call that runs here although an administrator has released it by force.
+pub(crate) fn revoked(state: &State, call: &Call) -> Option<Conflict> {
+    let revoked = |leg: &Leg| {
+        !is_foreign(state, leg)
+            && state.legs.get(&leg.leg).is_some_and(|r| r.revoked && r.call() == &call.info.call)
+    };
+    let index = call.legs.iter().position(revoked)?;
+    Some(Conflict::Revoked { index, leg: call.legs[index].leg.clone() })
+}
+
+/// Whether every leg of a call runs here and may go on.
 pub(crate) fn all_run(state: &State, call: &Call) -> bool {
-    let runs = |leg: &Leg| state.legs.get(&leg.leg).is_some_and(|r| r.call() == &call.info.call);
+    let runs =
+        |leg: &Leg| state.legs.get(&leg.leg).is_some_and(|r| !r.revoked && r.call() == &call.info.call);
     call.legs.iter().all(|leg| !is_foreign(state, leg) && runs(leg))
 }
 
@@ -182,9 +193,11 @@ fn carries_on(state: &State, call: &Call) -> bool {
 
 /// The node's own decision about a call.
 pub(crate) fn decide_call(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Decision {
-    let own_run = call.legs.iter().all(|l| is_foreign(tx.state(), l) || tx.state().legs.contains_key(&l.leg));
-    if own_run && call.legs.iter().any(|leg| tx.state().legs.contains_key(&leg.leg)) {
-        return Decision::Granted(grant(tx, now, call, None));
+    if let Some(revoked) = revoked(tx.state(), call) {
+        return Decision::Conflict(revoked);
+    }
+    if all_run(tx.state(), call) {
+        return Decision::Granted(repeat(tx, call));
     }
     let needs: Vec<_> = added(tx.state(), call).into_iter().filter(|(_, units)| !units.is_zero()).collect();
     // What moves units and adds none is no new call; one that needs more is judged like any increase.

@@ -5,6 +5,7 @@ mod fair;
 mod pool;
 mod random;
 mod refusal;
+mod revoked;
 mod story;
 
 use headroom_core::call::{CallInfo, Leg};

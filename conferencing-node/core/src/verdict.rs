@@ -100,7 +100,9 @@ pub(crate) fn allocated(
         // Another question had the same legs granted meanwhile.
         _ if admit::all_run(tx.state(), &item.call) => Decision::Granted(admit::repeat(tx, &item.call)),
         Verdict::Denied(reason) => Decision::Denied(reason),
-        Verdict::Refused { field, text } => Decision::Refused { field, text },
+        // One of a revoked leg was asked for before the node heard of it.
+        Verdict::Refused { field, text } => admit::revoked(tx.state(), &item.call)
+            .map_or(Decision::Refused { field, text }, Decision::Conflict),
     };
     waiting.map(|_| (item.ask, Outcome::Call(decision)))
 }

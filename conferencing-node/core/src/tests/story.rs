@@ -261,22 +261,6 @@ fn a_revoked_leg_is_told_leaves_the_books_and_its_end_is_still_reported() {
 }
 
 #[test]
-fn the_pool_hears_that_a_leg_it_wants_ended_does_not_run_here() {
-    let mut rig = Rig::new(2);
-    rig.admit(call("c", &["a"]));
-    // Its media server ends it just before, or the pool has a leg of which this journal knows nothing.
-    rig.pool.tombstones.insert(leg_id("stranger"), false);
-    rig.pool.revoke(&leg_id("a"));
-    rig.run(Command::EndLegs { legs: vec![leg_id("a")] });
-    rig.pool.lapse();
-    rig.pass(Millis(20_000));
-    rig.settle();
-    assert!(rig.pool.tombstones.is_empty(), "{:?}", rig.pool.tombstones);
-    assert!(rig.bench.volatile.unknown.is_empty());
-    rig.check_rest();
-}
-
-#[test]
 fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
     let mut rig = Rig::new(9);
     let mut elsewhere = call("other", &["z"]);

@@ -118,9 +118,6 @@ pub(crate) fn confirm<'a>(tx: &mut Tx<'_, Node>, legs: impl Iterator<Item = &'a 
     let state = tx.state();
     let in_doubt = |leg: &LegId| state.undelivered.contains(leg) || state.unconfirmed.contains(leg);
     let legs: Vec<_> = legs.filter(|leg| in_doubt(leg)).cloned().collect();
-    for leg in &legs {
-        tx.volatile_mut().granted_at.remove(leg);
-    }
     if !legs.is_empty() {
         tx.emit(Event::Confirmed { legs });
     }

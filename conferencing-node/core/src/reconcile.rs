@@ -13,7 +13,11 @@ use crate::machine::Node;
 use crate::state::LegRecord;
 use crate::volatile::{Question, Volatile};
 
-/// A grant whose answer went out so recently is not ended by a list that may be older.
+/// A leg granted so recently is not ended by a list: its source may have made that before it learned of
+/// the grant, whatever revision it read, because the revision rises with the grant and not with its
+/// delivery.
+pub(crate) const GRANTED_FOR: Millis = Millis(10_000);
+/// The same while the answer is not known to have gone out.
 const UNDELIVERED_FOR: Millis = Millis::MINUTE;
 
 /// The pool now holds exactly these legs, as they were, without the revoked ones.
@@ -110,8 +114,10 @@ pub(crate) fn sync(tx: &mut Tx<'_, Node>, now: Now, source: &SourceId, as_of: u6
     let listed: BTreeSet<_> = legs.iter().collect();
     let (state, volatile) = (tx.state(), tx.volatile());
     let just_granted = |leg: &LegId| {
-        state.undelivered.contains(leg)
-            && volatile.granted_at.get(leg).is_some_and(|at| now.boot.since(*at) < UNDELIVERED_FOR)
+        // One that was granted before a restart may have been so right before.
+        let at = volatile.granted_at.get(leg).copied().unwrap_or(volatile.started);
+        let span = if state.undelivered.contains(leg) { UNDELIVERED_FOR } else { GRANTED_FOR };
+        now.boot.since(at) < span
     };
     let ended: Vec<_> = state
         .legs

@@ -2,6 +2,7 @@
 
 use headroom_core::{DenialReason, Media, Millis, Presentation, Protocol, SourceId, Units};
 
+use super::refusal::ask;
 use super::*;
 use crate::{Conflict, Contact, LegVerdict, Status};
 
@@ -269,6 +270,7 @@ fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
     rig.admit(call("c", &["a"]));
     rig.admit(call("d", &["b"]));
     let as_of = rig.bench.state.counters.revision;
+    rig.pass(Millis(10_000));
     rig.admit(call("e", &["late"]));
     let listed = vec![leg_id("a"), leg_id("ghost")];
     let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: listed });
@@ -277,6 +279,35 @@ fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
     rig.check_rest();
     let ahead = rig.run(Command::Sync { source: SourceId::default(), as_of: 1_000, legs: vec![] });
     assert!(matches!(ahead, Reply::Invalid { field: "as_of", .. }));
+}
+
+#[test]
+fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() {
+    for (delivered, restart) in [(true, false), (false, false), (true, true)] {
+        let mut rig = Rig::new(9);
+        rig.settle();
+        ask(&mut rig, 501, call("c", &["a"]));
+        rig.settle();
+        // The source reads the revision and makes its list, and only then learns of the grant.
+        let as_of = rig.bench.state.counters.revision;
+        if delivered {
+            rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+        }
+        let none = |rig: &mut Rig| {
+            rig.run(Command::Tick { synchronized: true });
+            rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] })
+        };
+        let kept = Reply::Synced { ended: vec![], unknown: vec![] };
+        assert_eq!(none(&mut rig), kept);
+        if restart {
+            rig.restart();
+        }
+        rig.pass(Millis(9_999));
+        assert_eq!(none(&mut rig), kept);
+        rig.pass(Millis(1));
+        let gone = Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] };
+        assert_eq!(none(&mut rig), if delivered { gone } else { kept });
+    }
 }
 
 #[test]

@@ -272,11 +272,18 @@ pub(crate) fn end(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>, why: Why) {
         tx.volatile_mut().granted_at.remove(leg);
         tx.volatile_mut().told.remove(leg);
     }
-    let (busy, unheard): (Vec<_>, Vec<_>) = legs.into_iter().partition(|leg| tx.volatile().busy(leg));
-    for (legs, unheard) in [(busy, false), (unheard, true)] {
-        if !legs.is_empty() {
-            tx.emit(Event::Ended { legs, why, at: now.wall, boot: now.boot, unheard });
+    let (busy, legs): (Vec<_>, Vec<_>) = legs.into_iter().partition(|leg| tx.volatile().busy(leg));
+    let ended = |legs| Event::Ended { legs, why, at: now.wall, boot: now.boot, unheard: true };
+    for leg in busy {
+        let before = tx.state().counters.past;
+        tx.emit(ended(vec![leg.clone()]));
+        let past = tx.state().counters.past;
+        if past > before {
+            tx.volatile_mut().noted.insert(leg, past);
         }
+    }
+    if !legs.is_empty() {
+        tx.emit(ended(legs));
     }
 }
 

@@ -81,6 +81,8 @@ fn prepare(tx: &mut Tx<'_, Node>, now: Now) -> Option<(Request, Load)> {
         Phase::Reporting { .. } => report(tx.volatile()),
         Phase::Active(link) => {
             let link = *link;
+            // Nothing is under way: the pool has told of every leg that ended.
+            tx.volatile_mut().noted.clear();
             // Without it the session lapses, whatever else is to be said.
             heartbeat(tx, link, now).or_else(|| mutation::next(tx, link))
         }
@@ -93,6 +95,7 @@ fn open(tx: &mut Tx<'_, Node>) -> (Request, Load) {
     tx.emit(Event::Opening { number });
     let volatile = tx.volatile_mut();
     volatile.stuck.clear();
+    volatile.noted.clear();
     volatile.unreported.clear();
     volatile.singly = None;
     let state = tx.state();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use headroom_core::{CallId, LegId, Millis, Now, SourceId, Tx};
 use imbl::OrdMap;
 
-use crate::admit;
 use crate::command::Reply;
 use crate::event::{Event, Which, Why};
 use crate::machine::Node;
 use crate::state::LegRecord;
 use crate::volatile::{Question, Volatile};
+use crate::{admit, verdict};
 
 /// A leg granted so recently is not ended by a list: its source may have made that before it learned of
 /// the grant, whatever revision it read, because the revision rises with the grant and not with its
@@ -50,12 +50,7 @@ pub(crate) fn settle(tx: &mut Tx<'_, Node>, snapshot: &OrdMap<LegId, Arc<LegReco
             None => state.ending.get(record.id()).is_some_and(|e| e.held.as_ref() == held),
         };
         if !known {
-            tx.emit(Event::Held {
-                which: record.which(),
-                call: record.call().clone(),
-                held: held.cloned(),
-                lease: None,
-            });
+            verdict::hold(tx, record.which(), record.call().clone(), held.cloned(), None);
         }
     }
     let dropped: Vec<_> = tx

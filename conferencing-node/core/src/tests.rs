@@ -2,6 +2,7 @@
 
 mod budget;
 mod fair;
+mod history;
 mod pool;
 mod random;
 mod refusal;

@@ -30,7 +30,7 @@ pub(crate) fn adopted(
 }
 
 /// The pool holds so much for a leg that runs or has run.
-fn hold(
+pub(crate) fn hold(
     tx: &mut Tx<'_, Node>,
     which: Which,
     call: CallId,
@@ -38,15 +38,22 @@ fn hold(
     lease: Option<headroom_core::LeaseId>,
 ) {
     let running = tx.state().legs.get(&which.leg).filter(|r| r.revision == which.revision);
-    if running.is_none_or(|record| !record.revoked) {
-        // The lease is that of the leg that runs under this id; giving back the one before, which the
-        // pool never told apart, would take it away.
-        let before = tx.state().ending.get(&which.leg).filter(|_| running.is_some() && held.is_some());
-        if let Some(revision) = before.map(|ending| ending.revision) {
-            tx.emit(Event::Released { legs: vec![Which { leg: which.leg.clone(), revision }] });
-        }
-        tx.emit(Event::Held { which, call, held, lease });
+    let runs = running.is_some();
+    if running.is_some_and(|record| record.revoked) {
+        return;
     }
+    // The lease is that of the leg that runs under this id; giving back the one before, which the
+    // pool never told apart, would take it away.
+    let before = tx.state().ending.get(&which.leg).filter(|_| runs && held.is_some());
+    if let Some(revision) = before.map(|ending| ending.revision) {
+        tx.emit(Event::Released { legs: vec![Which { leg: which.leg.clone(), revision }] });
+    }
+    if !runs && held.is_some() {
+        // It has ended, and the pool had it after all.
+        let noted = tx.volatile_mut().noted.remove(&which.leg);
+        withdraw(tx, noted);
+    }
+    tx.emit(Event::Held { which, call, held, lease });
 }
 
 pub(crate) fn updated(

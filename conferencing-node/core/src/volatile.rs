@@ -152,6 +152,9 @@ pub struct Volatile {
     pub stuck: BTreeSet<LegId>,
     /// Legs with which the pool found fault in a report; left out of reports until the next session.
     pub unreported: BTreeSet<LegId>,
+    /// Ended legs of which the request in flight may yet tell the pool, with the number of the past
+    /// event that says so: if the pool has held the leg, its end is recorded by the release.
+    pub noted: BTreeMap<LegId, u64>,
     /// Legs that the pool wants ended and that do not run here: it waits to hear so.
     pub unknown: BTreeSet<LegId>,
     /// After a refused field requests carry one item each, so that it hits nobody else.

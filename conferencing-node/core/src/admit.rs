@@ -269,8 +269,10 @@ pub(crate) fn grant(
 /// Ends legs; those that do not run only become dead for a while.
 pub(crate) fn end(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>, why: Why) {
     for leg in &legs {
-        tx.volatile_mut().granted_at.remove(leg);
-        tx.volatile_mut().told.remove(leg);
+        let volatile = tx.volatile_mut();
+        volatile.granted_at.remove(leg);
+        volatile.told.remove(leg);
+        volatile.stuck.remove(leg);
     }
     let (busy, legs): (Vec<_>, Vec<_>) = legs.into_iter().partition(|leg| tx.volatile().busy(leg));
     let ended = |legs| Event::Ended { legs, why, at: now.wall, boot: now.boot, unheard: true };

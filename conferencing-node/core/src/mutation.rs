@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use headroom_core::call::MAX_LEGS;
-use headroom_core::{LegId, Media, Tx};
+use headroom_core::rating::rate;
+use headroom_core::{Charge, LegId, Media, Tx};
 
 use crate::command::AskId;
 use crate::event::Which;
@@ -105,10 +106,9 @@ fn adopt(tx: &Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
 type Change = (LegItem, Media);
 
 fn decreases(tx: &Tx<'_, Node>) -> impl Iterator<Item = Change> {
-    unsettled(tx).filter(|record| is_decrease(record)).map(|record| {
-        let (which, call) = (record.which(), record.call().clone());
-        (LegItem { ask: None, which, call, denied: None }, record.running.leg.media)
-    })
+    unsettled(tx)
+        .filter(|record| is_decrease(record))
+        .map(|record| (item(record, None, record.running.charge.clone()), record.running.leg.media))
 }
 
 /// One change of a leg at a time, and none before the pool knows the leg.
@@ -118,9 +118,13 @@ fn changes(tx: &Tx<'_, Node>) -> impl Iterator<Item = Change> {
     ripe(tx).filter_map(move |(ask, waiting)| {
         let Question::Leg { leg, media } = &waiting.what else { return None };
         let record = legs.get(leg).filter(|record| !record.unsettled())?;
-        let (which, call) = (record.which(), record.call().clone());
-        named.insert(leg).then_some((LegItem { ask: Some(*ask), which, call, denied: None }, *media))
+        let charge = rate(&record.running.info, record.running.leg.protocol, *media);
+        named.insert(leg).then(|| (item(record, Some(*ask), charge), *media))
     })
+}
+
+fn item(record: &LegRecord, ask: Option<AskId>, charge: Charge) -> LegItem {
+    LegItem { ask, which: record.which(), call: record.call().clone(), charge, denied: None }
 }
 
 /// Decreases and questions about media fit into one request; whose turn it is comes first, and must

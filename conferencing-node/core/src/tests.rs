@@ -8,6 +8,7 @@ mod random;
 mod refusal;
 mod revoked;
 mod story;
+mod unlike;
 
 use headroom_core::call::{CallInfo, Leg};
 use headroom_core::machine::Bench;

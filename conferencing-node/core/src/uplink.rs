@@ -318,6 +318,8 @@ pub struct LegItem {
     pub which: Which,
     /// Its call.
     pub call: CallId,
+    /// What it would count.
+    pub charge: Charge,
     /// When it was denied here meanwhile: the number of the past event that says so.
     pub denied: Option<u64>,
 }

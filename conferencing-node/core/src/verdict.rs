@@ -23,10 +23,19 @@ pub(crate) fn adopted(
             continue;
         }
         let lease = leases.get(&which.leg);
-        let charge = lease.map_or(charge, |lease| lease.charge.clone());
-        hold(tx, which, call, Some(charge), lease.map(|lease| lease.lease));
+        let counted = lease.map_or(&charge, |lease| &lease.charge);
+        hold(tx, which.clone(), call, Some(counted.clone()), lease.map(|lease| lease.lease));
+        compare(tx, &which.leg, counted, &charge);
     }
     reconcile::revoke(tx, revoked);
+}
+
+/// A leg that the pool counts otherwise than this node stays as it is: asking again and again would
+/// change nothing.
+fn compare(tx: &mut Tx<'_, Node>, leg: &LegId, counted: &Charge, asked: &Charge) {
+    if counted != asked && tx.state().unsettled.contains(leg) {
+        tx.volatile_mut().stuck.insert(leg.clone());
+    }
 }
 
 /// The pool holds so much for a leg that runs or has run.
@@ -72,8 +81,11 @@ pub(crate) fn updated(
         Verdict::Granted(lease) => {
             let charge = lease.charge.clone();
             hold(tx, item.which, item.call, Some(lease.charge), Some(lease.lease));
-            let (ask, media) = question?;
-            Some((ask, Outcome::Leg(admit::change(tx, &leg, media, charge, false))))
+            let answer = question.map(|(ask, media)| {
+                (ask, Outcome::Leg(admit::change(tx, &leg, media, charge.clone(), false)))
+            });
+            compare(tx, &leg, &charge, &item.charge);
+            answer
         }
         Verdict::Denied(reason) => {
             withdraw(tx, item.denied);

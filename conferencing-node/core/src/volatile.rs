@@ -148,7 +148,8 @@ pub struct Volatile {
     pub granted_at: BTreeMap<LegId, Millis>,
     /// Revoked legs whose telling the pool has recorded.
     pub told: BTreeSet<LegId>,
-    /// Legs that the pool refused to record; asked again in the next session.
+    /// Legs that the pool refused to record, or counts otherwise than this node; asked again in the next
+    /// session.
     pub stuck: BTreeSet<LegId>,
     /// Legs with which the pool found fault in a report; left out of reports until the next session.
     pub unreported: BTreeSet<LegId>,

@@ -1,0 +1,59 @@
+//! A pool that answers otherwise than the node expects.
+
+use headroom_core::{Media, Millis, Units};
+
+use super::refusal::answer;
+use super::story::status;
+use super::*;
+use crate::{Request, Response};
+
+/// Lets the uplink run to rest with a pool that counts two units for `a`, and returns how many requests
+/// that took.
+fn settle_counting_two(rig: &mut Rig) -> usize {
+    let mut reply = rig.run(Command::Poll);
+    for sent in 0..100 {
+        let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = reply else { return sent };
+        let mut outcome = rig.pool.serve(&request);
+        if !matches!(*request, Request::Heartbeat { .. })
+            && let Some((_, charge)) = rig.pool.held.get_mut(&leg_id("a"))
+        {
+            charge.units = Units(2);
+        }
+        match &mut outcome {
+            Ok(Response::Adopted { leases, .. }) => {
+                leases.iter_mut().for_each(|lease| lease.charge.units = Units(2));
+            }
+            Ok(Response::Updated { verdicts, .. }) => verdicts.iter_mut().for_each(|verdict| {
+                if let crate::uplink::Verdict::Granted(lease) = verdict {
+                    lease.charge.units = Units(2);
+                }
+            }),
+            _ => {}
+        }
+        reply = answer(rig, id, outcome);
+    }
+    panic!("the uplink does not come to rest");
+}
+
+#[test]
+fn a_leg_that_the_pool_counts_otherwise_is_not_asked_for_over_and_over() {
+    let mut rig = Rig::new(9);
+    rig.settle();
+    rig.connected = false;
+    rig.admit(call("c", &["b"]));
+    rig.admit(call("d", &["a"]));
+    rig.pass(Millis(20_000));
+    // A question, a heartbeat, the leg's adoption, and perhaps what it would count less.
+    let sent = settle_counting_two(&mut rig);
+    assert!(sent <= 5, "{sent} requests");
+    assert!(status(&mut rig).alarms.contains(&"legs_refused_by_pool".to_owned()));
+    // So is one whose media changed.
+    rig.run(Command::UpdateLegs { legs: vec![(AskId(501), leg_id("b"), Media::CONTROL_ONLY)] });
+    assert!(settle_counting_two(&mut rig) <= 2);
+    // What ends is given back, and nothing is at odds any more.
+    rig.connected = true;
+    rig.end(&["a", "b"]);
+    assert!(rig.bench.volatile.stuck.is_empty() && rig.pool.held.is_empty());
+    assert!(status(&mut rig).alarms.is_empty());
+    rig.check_rest();
+}

@@ -1,6 +1,7 @@
 //! Decisions: who waits for the pool, and what the node decides by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use headroom_core::rating::{rate, rate_leg};
 use headroom_core::{Call, Charge, DenialReason, Feature, Leg, LegId, Media, Millis, Now, Tx, Units};
@@ -145,16 +146,22 @@ fn known_full(volatile: &Volatile, now: Now, feature: &Feature) -> bool {
     volatile.full.get(feature).is_some_and(|(full, at)| *full && now.boot.since(*at) <= FULL_FOR)
 }
 
-/// Units that a call adds, by feature: replaced legs move theirs, and a feature that counts per call
-/// counts once.
+/// A leg that may go on.
+fn goes_on<'a>(state: &'a State, leg: &LegId) -> Option<&'a Arc<LegRecord>> {
+    state.legs.get(leg).filter(|record| !record.revoked)
+}
+
+/// Units that a call adds, by feature: each replaced leg moves its own once, one that was revoked has
+/// none to move, and a feature that counts per call counts once.
 fn added(state: &State, call: &Call) -> BTreeMap<Feature, Units> {
     let (mut needs, mut moved) = (BTreeMap::<Feature, Units>::new(), BTreeMap::<Feature, Units>::new());
+    let replaced: BTreeSet<_> = call.legs.iter().filter_map(|leg| leg.replaces.as_ref()).collect();
+    for old in replaced.into_iter().filter_map(|old| goes_on(state, old)) {
+        let units = moved.entry(old.running.charge.feature.clone()).or_default();
+        *units = units.plus(old.running.charge.units);
+    }
     for leg in &call.legs {
-        if let Some(old) = leg.replaces.as_ref().and_then(|old| state.legs.get(old)) {
-            let units = moved.entry(old.running.charge.feature.clone()).or_default();
-            *units = units.plus(old.running.charge.units);
-        }
-        if state.legs.contains_key(&leg.leg) {
+        if !is_foreign(state, leg) && state.legs.contains_key(&leg.leg) {
             continue;
         }
         let Charge { feature, units } = rate_leg(&call.info, leg);
@@ -174,14 +181,14 @@ fn added(state: &State, call: &Call) -> BTreeMap<Feature, Units> {
 /// Whether a call is no new one: each new leg takes over from a leg that runs here, or joins a call
 /// that is paid for as a whole.
 fn carries_on(state: &State, call: &Call) -> bool {
-    let runs = |leg: &LegId| state.legs.get(leg).filter(|record| !record.revoked);
     let mut replaced = BTreeSet::new();
     let mut takes_over = |leg: &Leg| {
-        leg.replaces.as_ref().is_some_and(|old| runs(old).is_some() && replaced.insert(old.clone()))
+        leg.replaces.as_ref().is_some_and(|old| goes_on(state, old).is_some() && replaced.insert(old.clone()))
     };
     let joins = |leg: &Leg| {
         let feature = rate_leg(&call.info, leg).feature;
-        let mut legs = state.calls.get(&call.info.call).into_iter().flatten().filter_map(runs);
+        let legs = state.calls.get(&call.info.call).into_iter().flatten();
+        let mut legs = legs.filter_map(|leg| goes_on(state, leg));
         feature.per_call() && legs.any(|record| record.running.charge.feature == feature)
     };
     let mut new = call.legs.iter().filter(|leg| is_foreign(state, leg) || !state.legs.contains_key(&leg.leg));

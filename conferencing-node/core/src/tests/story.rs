@@ -141,6 +141,33 @@ fn a_late_grant_settles_a_late_denial_is_adopted_and_a_hang_up_is_given_back() {
 }
 
 #[test]
+fn a_replaced_leg_moves_its_unit_once_and_none_after_it_was_revoked() {
+    let mut rig = Rig::new(2);
+    rig.admit(call("c", &["a", "b"]));
+    rig.connected = false;
+    let takes_over = |old: &str, legs: &[&str]| {
+        let mut call = call("c", legs);
+        for leg in &mut call.legs {
+            leg.replaces = Some(leg_id(old));
+        }
+        call
+    };
+    let full = Decision::Denied(DenialReason::InsufficientLicenses);
+    assert_eq!(rig.admit(takes_over("a", &["x", "y"])), full, "one unit moves, two are needed");
+    assert!(optimistic(&rig.admit(takes_over("a", &["x"]))));
+    rig.connected = true;
+    rig.pass(Millis(20_000));
+    rig.settle();
+    rig.pool.revoke(&leg_id("x"));
+    rig.pool.capacity = 1;
+    rig.pass(Millis(20_000));
+    rig.settle();
+    rig.connected = false;
+    assert_eq!(rig.admit(takes_over("x", &["z"])), full, "it has no unit any more");
+    assert!(optimistic(&rig.admit(takes_over("b", &["z"]))));
+}
+
+#[test]
 fn a_change_that_needs_more_can_be_denied_and_the_leg_keeps_what_it_has() {
     let mut rig = Rig::new(1);
     rig.admit(call("c", &["a"]));

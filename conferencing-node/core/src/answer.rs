@@ -107,7 +107,10 @@ fn take_response(
             Response::Beaten { revoked, report_required, past_recorded, licenses, pools },
         ) => {
             learn(tx, now, &pools);
-            contact(tx, now);
+            // An answer that asks for a report comes in a session that is not fully reported.
+            if !report_required {
+                contact(tx, now);
+            }
             tx.volatile_mut().licenses = licenses;
             tx.volatile_mut().told.extend(told);
             if tx.state().past.get_min().is_some_and(|(first, _)| *first <= past_recorded) {

@@ -2,10 +2,10 @@
 
 use headroom_core::{Media, Millis, Units};
 
-use super::refusal::answer;
+use super::refusal::{answer, poll};
 use super::story::status;
 use super::*;
-use crate::{Request, Response};
+use crate::{Contact, Request, Response};
 
 /// Lets the uplink run to rest with a pool that counts two units for `a`, and returns how many requests
 /// that took.
@@ -33,6 +33,41 @@ fn settle_counting_two(rig: &mut Rig) -> usize {
         reply = answer(rig, id, outcome);
     }
     panic!("the uplink does not come to rest");
+}
+
+#[test]
+fn an_answer_that_demands_a_report_is_no_contact_before_the_report_is_complete() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    // The pool loses a lease: books that differ.
+    rig.pool.held.clear();
+    rig.pass(Millis::HOUR);
+    let (id, request) = poll(&mut rig);
+    assert!(matches!(*request, Request::Heartbeat { .. }));
+    let outcome = rig.pool.serve(&request);
+    assert!(matches!(outcome, Ok(Response::Beaten { report_required: true, .. })));
+    answer(&mut rig, id, outcome);
+    assert_eq!(status(&mut rig).out_of_contact, Millis::HOUR);
+    rig.settle();
+    assert_eq!(status(&mut rig).out_of_contact, Millis(0));
+    rig.check_rest();
+}
+
+#[test]
+fn before_the_first_contact_there_is_no_time_without_it_and_no_alarm_of_that() {
+    let mut rig = Rig::new(9);
+    rig.connected = false;
+    rig.pass(Millis(20 * Millis::DAY.0));
+    rig.run(Command::Tick { synchronized: true });
+    let never = status(&mut rig);
+    assert_eq!((never.contact, never.out_of_contact), (Contact::NotEnrolled, Millis(0)));
+    assert!(never.alarms.is_empty(), "{:?}", never.alarms);
+    rig.connected = true;
+    rig.settle();
+    rig.pass(Millis::HOUR);
+    let since = status(&mut rig);
+    assert_eq!(since.out_of_contact, Millis::HOUR);
+    assert!(since.alarms.contains(&"out_of_contact_1h".to_owned()));
 }
 
 #[test]

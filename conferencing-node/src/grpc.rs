@@ -70,6 +70,7 @@ fn verdict(leg: String, verdict: &LegVerdict) -> pb::LegDecision {
             denial: Some(encode::denial(*reason)),
             ..empty
         },
+        LegVerdict::Released | LegVerdict::Refused { .. } => pb::LegDecision { unknown: true, ..empty },
         LegVerdict::Unknown | LegVerdict::Waiting { .. } => pb::LegDecision { unknown: true, ..empty },
     }
 }

@@ -301,8 +301,14 @@ pub(crate) fn update_legs(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<(AskId, Leg
     Reply::Legs(legs.into_iter().map(|(ask, leg, media)| update_leg(tx, now, ask, leg, media)).collect())
 }
 
+/// About a leg that does not run here.
+fn absent(state: &State, now: Now, leg: &LegId) -> LegVerdict {
+    let ended = state.is_dead(leg, now.boot) || state.ending.contains_key(leg);
+    if ended { LegVerdict::Released } else { LegVerdict::Unknown }
+}
+
 fn update_leg(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, leg: LegId, media: Media) -> LegVerdict {
-    let Some(record) = tx.state().legs.get(&leg).cloned() else { return LegVerdict::Unknown };
+    let Some(record) = tx.state().legs.get(&leg).cloned() else { return absent(tx.state(), now, &leg) };
     tx.volatile_mut().sources.insert(record.source().clone(), now.boot);
     let charge = rate(&record.running.info, record.running.leg.protocol, media);
     let within = |limit: &Charge| limit.feature == charge.feature && charge.units <= limit.units;
@@ -343,7 +349,7 @@ pub(crate) fn change(
 
 /// The node's own decision about a leg's media.
 pub(crate) fn decide_leg(tx: &mut Tx<'_, Node>, now: Now, leg: &LegId, media: Media) -> LegVerdict {
-    let Some(record) = tx.state().legs.get(leg).cloned() else { return LegVerdict::Unknown };
+    let Some(record) = tx.state().legs.get(leg).cloned() else { return absent(tx.state(), now, leg) };
     let counted = &record.running.charge;
     let charge = rate(&record.running.info, record.running.leg.protocol, media);
     let more = charge.feature != counted.feature || charge.units > counted.units;

@@ -212,6 +212,15 @@ pub enum LegVerdict {
         /// What the leg counts.
         units: Units,
     },
+    /// The leg has ended.
+    Released,
+    /// The change cannot be judged as it was put.
+    Refused {
+        /// The field at fault.
+        field: String,
+        /// What is wrong with it.
+        text: String,
+    },
     /// No such leg runs here.
     Unknown,
     /// The pool decides; the answer follows.

@@ -1,6 +1,6 @@
 //! What it means when the pool does not carry a request out.
 
-use headroom_core::{DenialReason, Millis, Now, Tx};
+use headroom_core::{Millis, Now, Tx};
 
 use crate::answer::{Outcomes, begin_report, decided};
 use crate::asks;
@@ -149,10 +149,8 @@ fn invalid(tx: &mut Tx<'_, Node>, now: Now, field: &str, text: &str, jitter: u32
             let Some(item) = items.into_iter().next() else { return Vec::new() };
             match item.ask.and_then(|ask| Some((ask, asks::take(volatile, ask)?))) {
                 Some((ask, _)) => {
-                    let reason = DenialReason::InsufficientLicenses;
-                    let record = tx.state().legs.get(&item.which.leg);
-                    let units = record.map(|r| r.running.charge.units).unwrap_or_default();
-                    return vec![(ask, Outcome::Leg(LegVerdict::Denied { reason, units }))];
+                    let (field, text) = (within(field, "legs"), text.to_owned());
+                    return vec![(ask, Outcome::Leg(LegVerdict::Refused { field, text }))];
                 }
                 None => {
                     volatile.stuck.insert(item.which.leg);
@@ -162,7 +160,7 @@ fn invalid(tx: &mut Tx<'_, Node>, now: Now, field: &str, text: &str, jitter: u32
         Load::Allocate(items) => {
             let taken = items.first().and_then(|i| Some((i.ask, asks::take(volatile, i.ask)?)));
             if let Some((ask, _)) = taken {
-                let (field, text) = (field.to_owned(), text.to_owned());
+                let (field, text) = (within(field, "calls"), text.to_owned());
                 return vec![(ask, Outcome::Call(Decision::Refused { field, text }))];
             }
         }
@@ -191,6 +189,12 @@ fn session_refused(tx: &mut Tx<'_, Node>, now: Now, request: &Request, field: &s
         return give_up(tx, now, jitter);
     }
     undecided(tx, now, None, jitter)
+}
+
+/// A field's path as who asked knows it: without the place that his item has in the request.
+fn within(field: &str, list: &str) -> String {
+    let place = field.strip_prefix(list).filter(|rest| rest.starts_with('['));
+    place.and_then(|rest| rest.split_once("].")).map_or(field, |(_, own)| own).to_owned()
 }
 
 /// The item of a list that a field's path names: `legs[3]` or anything in it.

@@ -2,10 +2,10 @@
 
 use headroom_core::{Media, Millis, Units};
 
-use super::refusal::{answer, poll};
-use super::story::status;
+use super::refusal::{answer, ask, poll, settle_with};
+use super::story::{status, update};
 use super::*;
-use crate::{Contact, Request, Response};
+use crate::{Contact, LegVerdict, Request, Response};
 
 /// Lets the uplink run to rest with a pool that counts two units for `a`, and returns how many requests
 /// that took.
@@ -51,6 +51,49 @@ fn an_answer_that_demands_a_report_is_no_contact_before_the_report_is_complete()
     rig.settle();
     assert_eq!(status(&mut rig).out_of_contact, Millis(0));
     rig.check_rest();
+}
+
+#[test]
+fn who_asked_for_what_the_pool_refuses_is_told_the_field_of_his_own_request() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    let mut control = call("d", &["b"]);
+    control.legs[0].media = Media::CONTROL_ONLY;
+    rig.admit(control);
+    rig.run(Command::UpdateLegs { legs: vec![(AskId(501), leg_id("b"), Media::AUDIO_VIDEO)] });
+    ask(&mut rig, 502, call("e", &["x", "y"]));
+    settle_with(&mut rig, |request| match request {
+        Request::Update { .. } => Some("legs[0].media.audio".to_owned()),
+        Request::Allocate { .. } => Some("calls[0].legs[1].participant".to_owned()),
+        _ => None,
+    });
+    let text = || "is at fault".to_owned();
+    let leg = LegVerdict::Refused { field: "media.audio".into(), text: text() };
+    let call = Decision::Refused { field: "legs[1].participant".into(), text: text() };
+    let told = |ask, outcome| rig.answers.contains(&(AskId(ask), outcome));
+    assert!(told(501, Outcome::Leg(leg)) && told(502, Outcome::Call(call)), "{:?}", rig.answers);
+    rig.settle();
+    rig.check_rest();
+}
+
+#[test]
+fn a_change_of_a_leg_that_has_ended_is_told_so_and_one_of_a_stranger_is_not_known() {
+    let mut rig = Rig::new(9);
+    let mut control = call("c", &["a"]);
+    control.legs[0].media = Media::CONTROL_ONLY;
+    rig.admit(control);
+    rig.run(Command::UpdateLegs { legs: vec![(AskId(501), leg_id("a"), Media::AUDIO_VIDEO)] });
+    rig.connected = false;
+    rig.end(&["a"]);
+    assert_eq!(rig.answers, [(AskId(501), Outcome::Leg(LegVerdict::Released))], "while it was asked");
+    assert_eq!(update(&mut rig, "a", Media::AUDIO_VIDEO), LegVerdict::Released);
+    rig.pass(Millis(2 * Millis::MINUTE.0));
+    assert_eq!(update(&mut rig, "a", Media::AUDIO_VIDEO), LegVerdict::Released, "still to be given back");
+    rig.connected = true;
+    rig.pass(Millis(20_000));
+    rig.settle();
+    assert_eq!(update(&mut rig, "a", Media::AUDIO_VIDEO), LegVerdict::Unknown);
+    assert_eq!(update(&mut rig, "nobody", Media::AUDIO_VIDEO), LegVerdict::Unknown);
 }
 
 #[test]

@@ -197,7 +197,10 @@ impl State {
         self.keep_past(PastEvent { number, at, what });
         while self.past.len() > MAX_PAST || self.past_weight > weight::PAST {
             match self.past.get_min().map(|(first, _)| *first) {
-                Some(first) if first != number => self.drop_past(first),
+                Some(first) if first != number => {
+                    self.drop_past(first);
+                    self.counters.past_dropped += 1;
+                }
                 _ => break,
             }
         }

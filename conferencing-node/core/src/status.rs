@@ -80,6 +80,8 @@ pub struct Status {
     pub unconfirmed: u64,
     /// Past events the pool has not recorded yet.
     pub past: u64,
+    /// Past events that were dropped for want of room before the pool had recorded them.
+    pub past_dropped: u64,
     /// Alarms that are on.
     pub alarms: Vec<String>,
     /// What the pool last said of each feature.
@@ -119,6 +121,7 @@ pub fn status(state: &State, volatile: &Volatile, now: Now) -> Status {
         revoked: state.revoked.len() as u64,
         unconfirmed: state.unconfirmed.len() as u64,
         past: state.past.len() as u64,
+        past_dropped: state.counters.past_dropped,
         alarms: alarms(state, volatile, now, out_of_contact),
         features: features(volatile),
         draining: state.counters.draining,

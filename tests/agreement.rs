@@ -254,6 +254,8 @@ impl World {
             assert!(state.ending.is_empty() && state.unsettled.is_empty());
             let set = self.pool.state.holders.get(&holder).expect("enrolled").set;
             assert_eq!((state.held_set, state.running_set), (set, set));
+            let buried = self.pool.state.tombstones_of(holder).map(|(key, _)| &key.leg);
+            assert!(buried.eq(&state.revoked), "{name} runs {:?} to be ended; {why}", state.revoked);
         }
         assert!(self.pool.volatile.drift.is_empty(), "a heartbeat found the books apart");
     }
@@ -403,6 +405,30 @@ fn carry_out(world: &mut World, step: &Step) {
             world.ask_agent(*node, NodeCommand::Sync { source: SourceId::default(), as_of, legs });
         }
     }
+}
+
+#[test]
+fn a_leg_that_ended_before_its_node_heard_of_its_release_by_force_leaves_no_tombstone() {
+    let (admit, revoke) = (
+        Step::Admit { node: 0, call: 0, legs: vec![1], kind: 2, split: false, replaces: None, media: true },
+        Step::Revoke { node: 0, leg: 1 },
+    );
+    let mut world = World::new();
+    world.settle(0);
+    carry_out(&mut world, &admit);
+    world.settle(0);
+    carry_out(&mut world, &revoke);
+    assert_eq!(world.pool.state.tombstones.len(), 1);
+    // The session that its node opens next agrees with the pool's books, which no longer have the leg.
+    carry_out(&mut world, &Step::End { node: 0, leg: 1 });
+    carry_out(&mut world, &Step::RestartNode { node: 0 });
+    world.come_to_rest();
+    assert!(world.pool.state.tombstones.is_empty(), "{:?}", world.pool.state.tombstones);
+    // The id can be used again.
+    carry_out(&mut world, &admit);
+    world.settle(0);
+    assert!(world.agents[0].promised.contains(&name(1)));
+    world.check_rest();
 }
 
 proptest! {

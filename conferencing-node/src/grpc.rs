@@ -42,6 +42,7 @@ fn conflict(conflict: &Conflict) -> Status {
     let text = format!("{}: {conflict}", conflict.field());
     match conflict {
         Conflict::Released { .. } => status::reasoned(Code::FailedPrecondition, "RELEASED", text),
+        Conflict::Revoked { .. } => status::reasoned(Code::FailedPrecondition, "REVOKED", text),
         Conflict::OtherCall { .. } => status::reasoned(Code::AlreadyExists, "CONFLICT", text),
     }
 }
@@ -69,6 +70,7 @@ fn verdict(leg: String, verdict: &LegVerdict) -> pb::LegDecision {
             denial: Some(encode::denial(*reason)),
             ..empty
         },
+        LegVerdict::Released | LegVerdict::Refused { .. } => pb::LegDecision { unknown: true, ..empty },
         LegVerdict::Unknown | LegVerdict::Waiting { .. } => pb::LegDecision { unknown: true, ..empty },
     }
 }

@@ -203,6 +203,10 @@ async fn change(State(agent): App, leg: Segment, body: Body) -> Answer {
     let code = match verdict {
         LegVerdict::Granted { .. } => StatusCode::OK,
         LegVerdict::Denied { .. } => StatusCode::FORBIDDEN,
+        LegVerdict::Refused { field, text } => return Err(Refusal::invalid(field.clone(), text.clone())),
+        LegVerdict::Released => {
+            return Err(Refusal::new(StatusCode::CONFLICT, "released", format!("{leg} has ended")).at("leg"));
+        }
         LegVerdict::Unknown | LegVerdict::Waiting { .. } => {
             let text = format!("no leg {leg} runs here");
             return Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_leg", text).at("leg"));

@@ -257,6 +257,12 @@ pub(crate) fn verdict(leg: &LegId, verdict: &LegVerdict) -> Value {
             "leg": leg.as_str(), "decision": "denied", "units": units.0,
             "reason": reason.word(), "text": reason.text(),
         }),
+        LegVerdict::Refused { field, text } => {
+            json!({ "leg": leg.as_str(), "decision": "refused", "field": field, "text": text })
+        }
+        LegVerdict::Released => {
+            json!({ "leg": leg.as_str(), "decision": "released", "text": "the leg has ended" })
+        }
         LegVerdict::Unknown | LegVerdict::Waiting { .. } => {
             json!({ "leg": leg.as_str(), "decision": "unknown", "text": "no such leg runs here" })
         }

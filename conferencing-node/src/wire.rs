@@ -2,11 +2,14 @@
 
 use conferencing_core::uplink::{PoolLease, Pools, Verdict};
 use conferencing_core::{Failure, PastEvent, PastKind, Request, Response, Session};
-use headroom_core::{Feature, LeaseId, LegId, Media, Millis, Position};
+use headroom_core::{DenialReason, Feature, LeaseId, LegId, Media, Millis, Position};
 use headroom_proto::{common, lease as pb};
 use headroom_shared::convert::{FieldError, decode, encode};
 use headroom_shared::status;
 use tonic::{Code, Status};
+
+/// Milliseconds that a session lives without a heartbeat, when the pool does not say.
+const TTL: u32 = 120_000;
 
 type Result<T> = std::result::Result<T, FieldError>;
 
@@ -86,6 +89,7 @@ pub(crate) fn opened(answer: &pb::OpenSessionResponse) -> Result<Response> {
     Ok(Response::Opened {
         session: Session { generation: session.generation, number: session.number },
         node: decode::id(&answer.node, "node")?,
+        ttl: Millis(i64::from(if answer.ttl_ms == 0 { TTL } else { answer.ttl_ms.clamp(1_000, 3_600_000) })),
         heartbeat: Millis(i64::from(answer.heartbeat_ms.clamp(100, 600_000))),
         report_required: answer.report_required,
         licenses: licenses(&answer.licenses)?,
@@ -110,8 +114,12 @@ pub(crate) fn adopted(answer: &pb::AdoptResponse) -> Result<Response> {
     })
 }
 
-fn denied<T>(denial: &common::Denial) -> Result<Verdict<T>> {
-    decode::denial_reason(denial.reason, "reason").map(Verdict::Denied)
+fn denied<T>(denial: &common::Denial) -> Verdict<T> {
+    // A newer pool may have reasons that this node does not know, and a denial is one whatever its
+    // reason: an answer that could not be read would permit the call. The pool has written down the
+    // true reason; here the caller is told that it may work later, which is wrong least often.
+    let reason = decode::denial_reason(denial.reason, "reason");
+    Verdict::Denied(reason.unwrap_or(DenialReason::InsufficientLicenses))
 }
 
 fn refused<T>(refused: &pb::Refused) -> Verdict<T> {
@@ -126,7 +134,7 @@ fn refused<T>(refused: &pb::Refused) -> Verdict<T> {
 pub(crate) fn updated(answer: &pb::UpdateResponse) -> Result<Response> {
     let verdict = |answer: &pb::LegAnswer| match decode::required(answer.answer.as_ref(), "answer")? {
         pb::leg_answer::Answer::Granted(granted) => lease(granted).map(Verdict::Granted),
-        pb::leg_answer::Answer::Denied(denial) => denied(denial),
+        pb::leg_answer::Answer::Denied(denial) => Ok(denied(denial)),
         pb::leg_answer::Answer::Refused(refusal) => Ok(refused(refusal)),
     };
     Ok(Response::Updated {
@@ -140,7 +148,7 @@ pub(crate) fn allocated(answer: &pb::AllocateResponse) -> Result<Response> {
         pb::call_answer::Answer::Granted(granted) => {
             decode::items(&granted.leases, "leases", lease).map(Verdict::Granted)
         }
-        pb::call_answer::Answer::Denied(denial) => denied(denial),
+        pb::call_answer::Answer::Denied(denial) => Ok(denied(denial)),
         pb::call_answer::Answer::Refused(refusal) => Ok(refused(refusal)),
     };
     Ok(Response::Allocated {
@@ -182,6 +190,44 @@ pub(crate) fn failure(error: &Status) -> Failure {
             let after = status::retry_after(error);
             let millis = |d: std::time::Duration| Millis(i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
             Failure::Undecided { retry_after: after.map(millis) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_for_a_reason_that_is_not_known_here_is_a_denial() {
+        for reason in [0, 1, 999] {
+            let denial = common::Denial { reason, text: String::new() };
+            let call = pb::CallAnswer {
+                call: "c".into(),
+                answer: Some(pb::call_answer::Answer::Denied(denial.clone())),
+            };
+            let leg = pb::LegAnswer { leg: "a".into(), answer: Some(pb::leg_answer::Answer::Denied(denial)) };
+            let calls = pb::AllocateResponse { answers: vec![call], ..Default::default() };
+            let legs = pb::UpdateResponse { answers: vec![leg], ..Default::default() };
+            let full = DenialReason::InsufficientLicenses;
+            let Ok(Response::Allocated { verdicts, .. }) = allocated(&calls) else { panic!("unreadable") };
+            assert_eq!(verdicts, [Verdict::Denied(full)]);
+            let Ok(Response::Updated { verdicts, .. }) = updated(&legs) else { panic!("unreadable") };
+            assert_eq!(verdicts, [Verdict::Denied(full)]);
+        }
+    }
+
+    #[test]
+    fn the_life_of_a_session_is_read_and_has_a_default() {
+        for (given, read) in [(0, 120_000), (2_000, 2_000), (1, 1_000)] {
+            let answer = pb::OpenSessionResponse {
+                session: Some(pb::Session::default()),
+                node: "a".into(),
+                ttl_ms: given,
+                ..Default::default()
+            };
+            let Ok(Response::Opened { ttl, .. }) = opened(&answer) else { panic!("unreadable") };
+            assert_eq!(ttl, Millis(read));
         }
     }
 }

@@ -97,6 +97,7 @@ pub(super) fn response(reply: Reply, position: Position) -> Result<Response, Fai
             Response::Opened {
                 session: Session { generation: position.generation, number: opened.session },
                 node: opened.node,
+                ttl: opened.settings.session_ttl,
                 heartbeat: opened.settings.heartbeat,
                 report_required: opened.report_required,
                 licenses: Vec::new(),

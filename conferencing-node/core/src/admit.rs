@@ -1,6 +1,7 @@
 //! Decisions: who waits for the pool, and what the node decides by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use headroom_core::rating::{rate, rate_leg};
 use headroom_core::{Call, Charge, DenialReason, Feature, Leg, LegId, Media, Millis, Now, Tx, Units};
@@ -11,6 +12,7 @@ use crate::machine::{Node, reading};
 use crate::state::{LegRecord, State};
 use crate::uplink::{Phase, PoolLease};
 use crate::volatile::{Ask, Question, Volatile};
+use crate::weight::{self, Weigh};
 
 /// How long the pool's word that a feature is full holds back a decision made here.
 const FULL_FOR: Millis = Millis(15_000);
@@ -25,8 +27,16 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
         let decision = Decision::Refused { field: error.field(), text: error.to_string() };
         return Reply::Decided(decision);
     }
+    let weight = call.weight();
+    if weight > weight::CALL {
+        let text = format!(
+            "the call takes about {weight} bytes, at most {} are allowed: give fewer legs or shorter texts",
+            weight::CALL
+        );
+        return Reply::Decided(Decision::Refused { field: "legs".into(), text });
+    }
     tx.volatile_mut().sources.insert(call.info.source.clone(), now.boot);
-    if let Some(conflict) = conflict(tx, now, &call) {
+    if let Some(conflict) = conflict(tx, now, &call).or_else(|| revoked(tx.state(), &call)) {
         return Reply::Decided(Decision::Conflict(conflict));
     }
     let state = tx.state();
@@ -45,7 +55,7 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
         volatile.asked.entry(leg.leg.clone()).or_default().insert(ask);
     }
     let what = Question::Call { call, ended: BTreeSet::new() };
-    volatile.asks.insert(ask, Ask { what, in_flight: false, until });
+    volatile.asks.insert(ask, Ask { what, in_flight: false, ripe: false, until });
     Reply::Waiting { ask, until }
 }
 
@@ -69,9 +79,20 @@ fn conflict(tx: &Tx<'_, Node>, now: Now, call: &Call) -> Option<Conflict> {
     })
 }
 
-/// Whether every leg of a call runs here.
+/// The leg of a call that runs here although an administrator has released it by force.
+pub(crate) fn revoked(state: &State, call: &Call) -> Option<Conflict> {
+    let revoked = |leg: &Leg| {
+        !is_foreign(state, leg)
+            && state.legs.get(&leg.leg).is_some_and(|r| r.revoked && r.call() == &call.info.call)
+    };
+    let index = call.legs.iter().position(revoked)?;
+    Some(Conflict::Revoked { index, leg: call.legs[index].leg.clone() })
+}
+
+/// Whether every leg of a call runs here and may go on.
 pub(crate) fn all_run(state: &State, call: &Call) -> bool {
-    let runs = |leg: &Leg| state.legs.get(&leg.leg).is_some_and(|r| r.call() == &call.info.call);
+    let runs =
+        |leg: &Leg| state.legs.get(&leg.leg).is_some_and(|r| !r.revoked && r.call() == &call.info.call);
     call.legs.iter().all(|leg| !is_foreign(state, leg) && runs(leg))
 }
 
@@ -98,9 +119,6 @@ pub(crate) fn confirm<'a>(tx: &mut Tx<'_, Node>, legs: impl Iterator<Item = &'a 
     let state = tx.state();
     let in_doubt = |leg: &LegId| state.undelivered.contains(leg) || state.unconfirmed.contains(leg);
     let legs: Vec<_> = legs.filter(|leg| in_doubt(leg)).cloned().collect();
-    for leg in &legs {
-        tx.volatile_mut().granted_at.remove(leg);
-    }
     if !legs.is_empty() {
         tx.emit(Event::Confirmed { legs });
     }
@@ -128,16 +146,22 @@ fn known_full(volatile: &Volatile, now: Now, feature: &Feature) -> bool {
     volatile.full.get(feature).is_some_and(|(full, at)| *full && now.boot.since(*at) <= FULL_FOR)
 }
 
-/// Units that a call adds, by feature: replaced legs move theirs, and a feature that counts per call
-/// counts once.
+/// A leg that may go on.
+fn goes_on<'a>(state: &'a State, leg: &LegId) -> Option<&'a Arc<LegRecord>> {
+    state.legs.get(leg).filter(|record| !record.revoked)
+}
+
+/// Units that a call adds, by feature: each replaced leg moves its own once, one that was revoked has
+/// none to move, and a feature that counts per call counts once.
 fn added(state: &State, call: &Call) -> BTreeMap<Feature, Units> {
     let (mut needs, mut moved) = (BTreeMap::<Feature, Units>::new(), BTreeMap::<Feature, Units>::new());
+    let replaced: BTreeSet<_> = call.legs.iter().filter_map(|leg| leg.replaces.as_ref()).collect();
+    for old in replaced.into_iter().filter_map(|old| goes_on(state, old)) {
+        let units = moved.entry(old.running.charge.feature.clone()).or_default();
+        *units = units.plus(old.running.charge.units);
+    }
     for leg in &call.legs {
-        if let Some(old) = leg.replaces.as_ref().and_then(|old| state.legs.get(old)) {
-            let units = moved.entry(old.running.charge.feature.clone()).or_default();
-            *units = units.plus(old.running.charge.units);
-        }
-        if state.legs.contains_key(&leg.leg) {
+        if !is_foreign(state, leg) && state.legs.contains_key(&leg.leg) {
             continue;
         }
         let Charge { feature, units } = rate_leg(&call.info, leg);
@@ -157,14 +181,14 @@ fn added(state: &State, call: &Call) -> BTreeMap<Feature, Units> {
 /// Whether a call is no new one: each new leg takes over from a leg that runs here, or joins a call
 /// that is paid for as a whole.
 fn carries_on(state: &State, call: &Call) -> bool {
-    let runs = |leg: &LegId| state.legs.get(leg).filter(|record| !record.revoked);
     let mut replaced = BTreeSet::new();
     let mut takes_over = |leg: &Leg| {
-        leg.replaces.as_ref().is_some_and(|old| runs(old).is_some() && replaced.insert(old.clone()))
+        leg.replaces.as_ref().is_some_and(|old| goes_on(state, old).is_some() && replaced.insert(old.clone()))
     };
     let joins = |leg: &Leg| {
         let feature = rate_leg(&call.info, leg).feature;
-        let mut legs = state.calls.get(&call.info.call).into_iter().flatten().filter_map(runs);
+        let legs = state.calls.get(&call.info.call).into_iter().flatten();
+        let mut legs = legs.filter_map(|leg| goes_on(state, leg));
         feature.per_call() && legs.any(|record| record.running.charge.feature == feature)
     };
     let mut new = call.legs.iter().filter(|leg| is_foreign(state, leg) || !state.legs.contains_key(&leg.leg));
@@ -173,9 +197,11 @@ fn carries_on(state: &State, call: &Call) -> bool {
 
 /// The node's own decision about a call.
 pub(crate) fn decide_call(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Decision {
-    let own_run = call.legs.iter().all(|l| is_foreign(tx.state(), l) || tx.state().legs.contains_key(&l.leg));
-    if own_run && call.legs.iter().any(|leg| tx.state().legs.contains_key(&leg.leg)) {
-        return Decision::Granted(grant(tx, now, call, None));
+    if let Some(revoked) = revoked(tx.state(), call) {
+        return Decision::Conflict(revoked);
+    }
+    if all_run(tx.state(), call) {
+        return Decision::Granted(repeat(tx, call));
     }
     let needs: Vec<_> = added(tx.state(), call).into_iter().filter(|(_, units)| !units.is_zero()).collect();
     // What moves units and adds none is no new call; one that needs more is judged like any increase.
@@ -239,6 +265,7 @@ pub(crate) fn grant(
     }
     for leg in &legs {
         tx.volatile_mut().granted_at.insert(leg.leg.leg.clone(), now.boot);
+        tx.volatile_mut().unknown.remove(&leg.leg.leg);
     }
     if !legs.is_empty() {
         tx.emit(Event::Granted { info: call.info.clone(), legs, at: now.wall });
@@ -249,14 +276,23 @@ pub(crate) fn grant(
 /// Ends legs; those that do not run only become dead for a while.
 pub(crate) fn end(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>, why: Why) {
     for leg in &legs {
-        tx.volatile_mut().granted_at.remove(leg);
-        tx.volatile_mut().told.remove(leg);
+        let volatile = tx.volatile_mut();
+        volatile.granted_at.remove(leg);
+        volatile.told.remove(leg);
+        volatile.stuck.remove(leg);
     }
-    let (busy, unheard): (Vec<_>, Vec<_>) = legs.into_iter().partition(|leg| tx.volatile().busy(leg));
-    for (legs, unheard) in [(busy, false), (unheard, true)] {
-        if !legs.is_empty() {
-            tx.emit(Event::Ended { legs, why, at: now.wall, boot: now.boot, unheard });
+    let (busy, legs): (Vec<_>, Vec<_>) = legs.into_iter().partition(|leg| tx.volatile().busy(leg));
+    let ended = |legs| Event::Ended { legs, why, at: now.wall, boot: now.boot, unheard: true };
+    for leg in busy {
+        let before = tx.state().counters.past;
+        tx.emit(ended(vec![leg.clone()]));
+        let past = tx.state().counters.past;
+        if past > before {
+            tx.volatile_mut().noted.insert(leg, past);
         }
+    }
+    if !legs.is_empty() {
+        tx.emit(ended(legs));
     }
 }
 
@@ -265,8 +301,14 @@ pub(crate) fn update_legs(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<(AskId, Leg
     Reply::Legs(legs.into_iter().map(|(ask, leg, media)| update_leg(tx, now, ask, leg, media)).collect())
 }
 
+/// About a leg that does not run here.
+fn absent(state: &State, now: Now, leg: &LegId) -> LegVerdict {
+    let ended = state.is_dead(leg, now.boot) || state.ending.contains_key(leg);
+    if ended { LegVerdict::Released } else { LegVerdict::Unknown }
+}
+
 fn update_leg(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, leg: LegId, media: Media) -> LegVerdict {
-    let Some(record) = tx.state().legs.get(&leg).cloned() else { return LegVerdict::Unknown };
+    let Some(record) = tx.state().legs.get(&leg).cloned() else { return absent(tx.state(), now, &leg) };
     tx.volatile_mut().sources.insert(record.source().clone(), now.boot);
     let charge = rate(&record.running.info, record.running.leg.protocol, media);
     let within = |limit: &Charge| limit.feature == charge.feature && charge.units <= limit.units;
@@ -285,7 +327,7 @@ fn update_leg(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, leg: LegId, media: Me
     let until = now.boot.plus(tx.volatile().options.budget);
     tx.volatile_mut().asked.entry(leg.clone()).or_default().insert(ask);
     let what = Question::Leg { leg, media };
-    tx.volatile_mut().asks.insert(ask, Ask { what, in_flight: false, until });
+    tx.volatile_mut().asks.insert(ask, Ask { what, in_flight: false, ripe: false, until });
     LegVerdict::Waiting { ask, until }
 }
 
@@ -307,7 +349,7 @@ pub(crate) fn change(
 
 /// The node's own decision about a leg's media.
 pub(crate) fn decide_leg(tx: &mut Tx<'_, Node>, now: Now, leg: &LegId, media: Media) -> LegVerdict {
-    let Some(record) = tx.state().legs.get(leg).cloned() else { return LegVerdict::Unknown };
+    let Some(record) = tx.state().legs.get(leg).cloned() else { return absent(tx.state(), now, leg) };
     let counted = &record.running.charge;
     let charge = rate(&record.running.info, record.running.leg.protocol, media);
     let more = charge.feature != counted.feature || charge.units > counted.units;

@@ -1,18 +1,13 @@
 //! What the pool's answers mean.
 
-use std::collections::BTreeMap;
+use headroom_core::{LegId, Millis, Now, Tx};
 
-use headroom_core::{Call, CallId, Charge, LegId, Millis, Now, Tx};
-
-use crate::admit;
-use crate::command::{AskId, Decision, LegVerdict, Outcome};
-use crate::event::{Event, Which};
+use crate::command::{AskId, Outcome};
+use crate::event::Event;
 use crate::machine::{Node, reading};
-use crate::uplink::{
-    CallItem, Failure, Flight, LegItem, Link, Load, Phase, PoolLease, Pools, RequestId, Response, Verdict,
-};
-use crate::volatile::{Question, Volatile};
-use crate::{asks, failure, reconcile};
+use crate::uplink::{Failure, Flight, Link, Load, Phase, Pools, RequestId, Response};
+use crate::volatile::Volatile;
+use crate::{failure, reconcile, verdict};
 
 /// Clocks and contact are saved at most so often.
 const SAVE: Millis = Millis::SECOND;
@@ -63,14 +58,14 @@ fn take_response(
     match (flight.load, response) {
         (
             Load::Open(snapshot),
-            Response::Opened { session, node, heartbeat, report_required, licenses, pools },
+            Response::Opened { session, node, ttl, heartbeat, report_required, licenses, pools },
         ) => {
             learn(tx, now, &pools);
             tx.volatile_mut().licenses = licenses;
             if tx.state().counters.node.as_ref() != Some(&node) {
                 tx.emit(Event::Named { node });
             }
-            let link = Link { session, sequence: 0, heartbeat, beat_at: now.boot, reports: 0 };
+            let link = Link { session, sequence: 0, ttl, heartbeat, beat_at: now.boot, reports: 0 };
             if report_required {
                 begin_report(tx, link);
             } else {
@@ -86,28 +81,36 @@ fn take_response(
         }
         (Load::Release(legs), Response::Released { pools }) => {
             mutated(tx, now, &pools);
+            for which in &legs {
+                tx.volatile_mut().unknown.remove(&which.leg);
+            }
             tx.emit(Event::Released { legs });
             Vec::new()
         }
         (Load::Adopt(items), Response::Adopted { leases, revoked, pools }) => {
             mutated(tx, now, &pools);
-            adopted(tx, items, leases, &revoked);
+            verdict::adopted(tx, items, leases, &revoked);
             Vec::new()
         }
-        (Load::Update(items), Response::Updated { verdicts, pools }) => {
+        (Load::Update(items), Response::Updated { verdicts, pools }) if items.len() == verdicts.len() => {
             mutated(tx, now, &pools);
-            items.into_iter().zip(verdicts).filter_map(|(item, v)| updated(tx, now, item, v)).collect()
+            let all = items.into_iter().zip(verdicts);
+            all.filter_map(|(item, given)| verdict::updated(tx, now, item, given)).collect()
         }
-        (Load::Allocate(items), Response::Allocated { verdicts, pools }) => {
+        (Load::Allocate(items), Response::Allocated { verdicts, pools }) if items.len() == verdicts.len() => {
             mutated(tx, now, &pools);
-            items.into_iter().zip(verdicts).filter_map(|(item, v)| allocated(tx, now, item, v)).collect()
+            let all = items.into_iter().zip(verdicts);
+            all.filter_map(|(item, given)| verdict::allocated(tx, now, item, given)).collect()
         }
         (
             Load::Heartbeat(told),
             Response::Beaten { revoked, report_required, past_recorded, licenses, pools },
         ) => {
             learn(tx, now, &pools);
-            contact(tx, now);
+            // An answer that asks for a report comes in a session that is not fully reported.
+            if !report_required {
+                contact(tx, now);
+            }
             tx.volatile_mut().licenses = licenses;
             tx.volatile_mut().told.extend(told);
             if tx.state().past.get_min().is_some_and(|(first, _)| *first <= past_recorded) {
@@ -117,11 +120,8 @@ fn take_response(
             beaten(tx, now, report_required, jitter);
             Vec::new()
         }
-        // An answer of another kind than the question: nothing is known, so the session is over.
-        _ => {
-            failure::drop_session(tx.volatile_mut());
-            Vec::new()
-        }
+        // An answer of another kind than the question, or to fewer of its items: nothing is known.
+        _ => failure::give_up(tx, now, jitter),
     }
 }
 
@@ -217,157 +217,5 @@ fn contact(tx: &mut Tx<'_, Node>, now: Now) {
         if position != tx.state().counters.seen {
             tx.emit(Event::Seen { position });
         }
-    }
-}
-
-fn adopted(
-    tx: &mut Tx<'_, Node>,
-    items: Vec<(Which, CallId, Charge)>,
-    leases: Vec<PoolLease>,
-    revoked: &[LegId],
-) {
-    let leases: BTreeMap<_, _> = leases.into_iter().map(|lease| (lease.leg.clone(), lease)).collect();
-    for (which, call, charge) in items {
-        if revoked.contains(&which.leg) {
-            continue;
-        }
-        let lease = leases.get(&which.leg);
-        let charge = lease.map_or(charge, |lease| lease.charge.clone());
-        hold(tx, which, call, Some(charge), lease.map(|lease| lease.lease));
-    }
-    reconcile::revoke(tx, revoked);
-}
-
-/// The pool holds so much for a leg that runs or has run.
-fn hold(
-    tx: &mut Tx<'_, Node>,
-    which: Which,
-    call: CallId,
-    held: Option<Charge>,
-    lease: Option<headroom_core::LeaseId>,
-) {
-    let running = tx.state().legs.get(&which.leg).filter(|r| r.revision == which.revision);
-    if running.is_none_or(|record| !record.revoked) {
-        // The lease is that of the leg that runs under this id; giving back the one before, which the
-        // pool never told apart, would take it away.
-        let before = tx.state().ending.get(&which.leg).filter(|_| running.is_some() && held.is_some());
-        if let Some(revision) = before.map(|ending| ending.revision) {
-            tx.emit(Event::Released { legs: vec![Which { leg: which.leg.clone(), revision }] });
-        }
-        tx.emit(Event::Held { which, call, held, lease });
-    }
-}
-
-fn updated(
-    tx: &mut Tx<'_, Node>,
-    now: Now,
-    item: LegItem,
-    verdict: Verdict<PoolLease>,
-) -> Option<(AskId, Outcome)> {
-    let waiting = item.ask.and_then(|ask| Some((ask, asks::take(tx.volatile_mut(), ask)?)));
-    let leg = item.which.leg.clone();
-    let question = waiting.and_then(|(ask, taken)| match taken.what {
-        Question::Leg { media, .. } => Some((ask, media)),
-        Question::Call { .. } => None,
-    });
-    match verdict {
-        Verdict::Granted(lease) => {
-            let charge = lease.charge.clone();
-            hold(tx, item.which, item.call, Some(lease.charge), Some(lease.lease));
-            let (ask, media) = question?;
-            Some((ask, Outcome::Leg(admit::change(tx, &leg, media, charge, false))))
-        }
-        Verdict::Denied(reason) => {
-            withdraw(tx, item.denied);
-            let units = tx.state().legs.get(&leg).map(|r| r.running.charge.units).unwrap_or_default();
-            Some((question?.0, Outcome::Leg(LegVerdict::Denied { reason, units })))
-        }
-        Verdict::Refused { .. } => {
-            // The pool does not know the leg: it is adopted as it runs.
-            hold(tx, item.which, item.call, None, None);
-            let (ask, media) = question?;
-            Some((ask, Outcome::Leg(admit::decide_leg(tx, now, &leg, media))))
-        }
-    }
-}
-
-fn allocated(
-    tx: &mut Tx<'_, Node>,
-    now: Now,
-    item: CallItem,
-    verdict: Verdict<Vec<PoolLease>>,
-) -> Option<(AskId, Outcome)> {
-    let waiting = asks::take(tx.volatile_mut(), item.ask);
-    if matches!(verdict, Verdict::Denied(_)) {
-        withdraw(tx, item.denied);
-    }
-    let decision = match verdict {
-        Verdict::Granted(leases) => {
-            let leases: BTreeMap<_, _> = leases.into_iter().map(|l| (l.leg.clone(), l)).collect();
-            granted(tx, now, &item, waiting.is_some(), &leases, waiting.as_ref().map(|w| &w.what))?
-        }
-        // Another question had the same legs granted meanwhile.
-        _ if admit::all_run(tx.state(), &item.call) => Decision::Granted(admit::repeat(tx, &item.call)),
-        Verdict::Denied(reason) => Decision::Denied(reason),
-        Verdict::Refused { field, text } => Decision::Refused { field, text },
-    };
-    waiting.map(|_| (item.ask, Outcome::Call(decision)))
-}
-
-/// The pool has recorded a denial that was noted here too.
-fn withdraw(tx: &mut Tx<'_, Node>, denied: Option<u64>) {
-    if let Some(number) = denied.filter(|number| tx.state().past.contains_key(number)) {
-        tx.emit(Event::PastWithdrawn { number });
-    }
-}
-
-/// The pool granted a call: to who waits, or to legs decided here meanwhile, or to nobody any more.
-fn granted(
-    tx: &mut Tx<'_, Node>,
-    now: Now,
-    item: &CallItem,
-    waits: bool,
-    leases: &BTreeMap<LegId, PoolLease>,
-    question: Option<&Question>,
-) -> Option<Decision> {
-    let mut ended = asks::gone(tx.state(), now, &item.call);
-    if let Some(Question::Call { ended: told, .. }) = question {
-        ended.extend(told.iter().cloned());
-    }
-    let own: Vec<_> =
-        item.call.legs.iter().filter(|leg| !admit::is_foreign(tx.state(), leg)).cloned().collect();
-    for leg in own {
-        let Some(lease) = leases.get(&leg.leg) else { continue };
-        let state = tx.state();
-        let running = state.legs.get(&leg.leg).filter(|r| r.call() == &item.call.info.call);
-        let revision = match running {
-            // The leg runs: by another question, or decided here meanwhile. The pool knows a leg by
-            // its id and call, so it is this leg that it holds.
-            Some(record) => record.revision,
-            None if waits && !ended.contains(&leg.leg) => continue,
-            // Nobody wants it any more: it is to be given back.
-            None => item.admitted.unwrap_or(0),
-        };
-        let which = Which { leg: leg.leg.clone(), revision };
-        let call = item.call.info.call.clone();
-        hold(tx, which, call, Some(lease.charge.clone()), Some(lease.lease));
-    }
-    moved(tx, &item.call);
-    if !waits {
-        return None;
-    }
-    let mut call = item.call.clone();
-    if let Some(released) = asks::without(&mut call, &ended) {
-        return Some(Decision::Conflict(released));
-    }
-    Some(Decision::Granted(admit::grant(tx, now, &call, Some(leases))))
-}
-
-/// The pool has moved the units of replaced legs. One that still runs, because the leg that was to
-/// take over is gone already, is adopted again.
-fn moved(tx: &mut Tx<'_, Node>, call: &Call) {
-    for old in call.legs.iter().filter_map(|leg| leg.replaces.as_ref()) {
-        let Some(record) = tx.state().legs.get(old).cloned() else { continue };
-        hold(tx, record.which(), record.call().clone(), None, None);
     }
 }

@@ -163,13 +163,14 @@ impl State {
         if let Some(record) = self.take(leg) {
             self.undelivered.remove(leg);
             self.unconfirmed.remove(leg);
+            let unheld = record.held.is_none() && !record.revoked;
             // A replaced leg is released even when its unit has moved already: that is no error, and
             // a pool that did not move it hears of the end this way.
-            if record.held.is_some() || record.revoked || why == Why::Replaced {
-                let ending =
-                    Ending { call: record.call().clone(), held: record.held, revision: record.revision };
-                self.put_ending(leg, ending);
-            } else if unheard && why != Why::Unconfirmed {
+            if !unheld || why == Why::Replaced {
+                let (call, held) = (record.call().clone(), record.held.clone());
+                self.put_ending(leg, Ending { call, held, revision: record.revision });
+            }
+            if unheld && unheard && why != Why::Unconfirmed {
                 self.note_past(at, PastKind::Ended { leg: record.running });
             }
         }
@@ -196,7 +197,10 @@ impl State {
         self.keep_past(PastEvent { number, at, what });
         while self.past.len() > MAX_PAST || self.past_weight > weight::PAST {
             match self.past.get_min().map(|(first, _)| *first) {
-                Some(first) if first != number => self.drop_past(first),
+                Some(first) if first != number => {
+                    self.drop_past(first);
+                    self.counters.past_dropped += 1;
+                }
                 _ => break,
             }
         }

@@ -47,7 +47,7 @@ fn hang_up(tx: &mut Tx<'_, Node>, legs: &BTreeSet<LegId>) -> Vec<(AskId, Outcome
                     _ => continue,
                 }
             }
-            Question::Leg { leg, .. } if legs.contains(leg) => Outcome::Leg(LegVerdict::Unknown),
+            Question::Leg { leg, .. } if legs.contains(leg) => Outcome::Leg(LegVerdict::Released),
             Question::Leg { .. } => continue,
         };
         take(tx.volatile_mut(), ask);

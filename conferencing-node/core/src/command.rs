@@ -137,6 +137,14 @@ pub enum Conflict {
         /// The leg.
         leg: LegId,
     },
+    /// An administrator has released the leg by force; its media server has to drop it.
+    #[error("{leg} was released by an administrator and has to end")]
+    Revoked {
+        /// Its index in the request.
+        index: usize,
+        /// The leg.
+        leg: LegId,
+    },
     /// The leg belongs to another call.
     #[error("{leg} already belongs to the call {call}")]
     OtherCall {
@@ -153,7 +161,8 @@ impl Conflict {
     /// The field at fault.
     #[must_use]
     pub fn field(&self) -> String {
-        let (Self::Released { index, .. } | Self::OtherCall { index, .. }) = self;
+        let (Self::Released { index, .. } | Self::Revoked { index, .. } | Self::OtherCall { index, .. }) =
+            self;
         format!("legs[{index}].leg")
     }
 
@@ -162,6 +171,7 @@ impl Conflict {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Released { .. } => "released",
+            Self::Revoked { .. } => "revoked",
             Self::OtherCall { .. } => "conflict",
         }
     }
@@ -201,6 +211,15 @@ pub enum LegVerdict {
         reason: DenialReason,
         /// What the leg counts.
         units: Units,
+    },
+    /// The leg has ended.
+    Released,
+    /// The change cannot be judged as it was put.
+    Refused {
+        /// The field at fault.
+        field: String,
+        /// What is wrong with it.
+        text: String,
     },
     /// No such leg runs here.
     Unknown,

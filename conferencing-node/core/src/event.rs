@@ -199,7 +199,7 @@ pub enum Event {
         /// When, since boot.
         #[n(3)]
         boot: Millis,
-        /// Whether the pool has surely never heard of them.
+        /// Whether the end of those that the pool is not known to hold is noted for its history.
         #[n(4)]
         unheard: bool,
     },

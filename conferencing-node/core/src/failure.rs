@@ -1,6 +1,6 @@
 //! What it means when the pool does not carry a request out.
 
-use headroom_core::{DenialReason, Millis, Now, Tx};
+use headroom_core::{Millis, Now, Tx};
 
 use crate::answer::{Outcomes, begin_report, decided};
 use crate::asks;
@@ -79,7 +79,30 @@ fn report_again(tx: &mut Tx<'_, Node>) {
     }
 }
 
+/// Whether the request in flight has had no decision for as long as the session can live. Either
+/// the session has lapsed, or the pool fails over this very request, and would for ever.
+fn hopeless(volatile: &Volatile, now: Now) -> bool {
+    let ttl = match &volatile.phase {
+        Phase::Active(link) | Phase::Reporting { link, .. } => link.ttl,
+        Phase::Down => return false,
+    };
+    volatile.flight.as_ref().is_some_and(|flight| now.boot.since(flight.since) >= ttl)
+}
+
+/// The pool answers what makes no sense. The session is over, and the next one can wait: openings are
+/// answered, so counting attempts alone would not slow this down.
+pub(crate) fn give_up(tx: &mut Tx<'_, Node>, now: Now, jitter: u32) -> Outcomes {
+    let volatile = tx.volatile_mut();
+    drop_session(volatile);
+    volatile.circuit.undecided = UNDECIDED;
+    volatile.circuit.ceiling = PROBE.1;
+    undecided(tx, now, None, jitter)
+}
+
 fn undecided(tx: &mut Tx<'_, Node>, now: Now, retry_after: Option<Millis>, jitter: u32) -> Outcomes {
+    if hopeless(tx.volatile(), now) {
+        drop_session(tx.volatile_mut());
+    }
     let circuit = &mut tx.volatile_mut().circuit;
     circuit.undecided += 1;
     let silent = circuit.since.is_some_and(|since| now.boot.since(since) >= SILENT);
@@ -126,10 +149,8 @@ fn invalid(tx: &mut Tx<'_, Node>, now: Now, field: &str, text: &str, jitter: u32
             let Some(item) = items.into_iter().next() else { return Vec::new() };
             match item.ask.and_then(|ask| Some((ask, asks::take(volatile, ask)?))) {
                 Some((ask, _)) => {
-                    let reason = DenialReason::InsufficientLicenses;
-                    let record = tx.state().legs.get(&item.which.leg);
-                    let units = record.map(|r| r.running.charge.units).unwrap_or_default();
-                    return vec![(ask, Outcome::Leg(LegVerdict::Denied { reason, units }))];
+                    let (field, text) = (within(field, "legs"), text.to_owned());
+                    return vec![(ask, Outcome::Leg(LegVerdict::Refused { field, text }))];
                 }
                 None => {
                     volatile.stuck.insert(item.which.leg);
@@ -139,7 +160,7 @@ fn invalid(tx: &mut Tx<'_, Node>, now: Now, field: &str, text: &str, jitter: u32
         Load::Allocate(items) => {
             let taken = items.first().and_then(|i| Some((i.ask, asks::take(volatile, i.ask)?)));
             if let Some((ask, _)) = taken {
-                let (field, text) = (field.to_owned(), text.to_owned());
+                let (field, text) = (within(field, "calls"), text.to_owned());
                 return vec![(ask, Outcome::Call(Decision::Refused { field, text }))];
             }
         }
@@ -165,13 +186,15 @@ fn session_refused(tx: &mut Tx<'_, Node>, now: Now, request: &Request, field: &s
     } else if let Some(number) = past {
         tx.emit(Event::PastWithdrawn { number });
     } else {
-        let volatile = tx.volatile_mut();
-        drop_session(volatile);
-        // Openings are answered, so counting attempts alone would not slow this down.
-        volatile.circuit.undecided = UNDECIDED;
-        volatile.circuit.ceiling = PROBE.1;
+        return give_up(tx, now, jitter);
     }
     undecided(tx, now, None, jitter)
+}
+
+/// A field's path as who asked knows it: without the place that his item has in the request.
+fn within(field: &str, list: &str) -> String {
+    let place = field.strip_prefix(list).filter(|rest| rest.starts_with('['));
+    place.and_then(|rest| rest.split_once("].")).map_or(field, |(_, own)| own).to_owned()
 }
 
 /// The item of a list that a field's path names: `legs[3]` or anything in it.

@@ -18,12 +18,15 @@ pub mod event;
 mod failure;
 pub mod grace;
 pub mod machine;
+mod mutation;
 mod prepare;
 mod reconcile;
 pub mod state;
 pub mod status;
 mod tick;
+pub mod turn;
 pub mod uplink;
+mod verdict;
 pub mod volatile;
 mod weight;
 

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use headroom_core::{CallId, LegId, Millis, Now, SourceId, Tx};
 use imbl::OrdMap;
 
-use crate::admit;
 use crate::command::Reply;
 use crate::event::{Event, Which, Why};
 use crate::machine::Node;
 use crate::state::LegRecord;
 use crate::volatile::{Question, Volatile};
+use crate::{admit, verdict};
 
-/// A grant whose answer went out so recently is not ended by a list that may be older.
+/// A leg granted so recently is not ended by a list: its source may have made that before it learned of
+/// the grant, whatever revision it read, because the revision rises with the grant and not with its
+/// delivery.
+pub(crate) const GRANTED_FOR: Millis = Millis(10_000);
+/// The same while the answer is not known to have gone out.
 const UNDELIVERED_FOR: Millis = Millis::MINUTE;
 
 /// The pool now holds exactly these legs, as they were, without the revoked ones.
@@ -46,12 +50,7 @@ pub(crate) fn settle(tx: &mut Tx<'_, Node>, snapshot: &OrdMap<LegId, Arc<LegReco
             None => state.ending.get(record.id()).is_some_and(|e| e.held.as_ref() == held),
         };
         if !known {
-            tx.emit(Event::Held {
-                which: record.which(),
-                call: record.call().clone(),
-                held: held.cloned(),
-                lease: None,
-            });
+            verdict::hold(tx, record.which(), record.call().clone(), held.cloned(), None);
         }
     }
     let dropped: Vec<_> = tx
@@ -81,11 +80,20 @@ pub(crate) fn revoke(tx: &mut Tx<'_, Node>, revoked: &[LegId]) {
     if !legs.is_empty() {
         tx.emit(Event::Revoked { legs });
     }
-    // One that ended meanwhile holds nothing either; its end is still to be heard.
     for leg in revoked {
-        let Some(ending) = tx.state().ending.get(leg).filter(|e| e.held.is_some()).cloned() else { continue };
-        let which = Which { leg: leg.clone(), revision: ending.revision };
-        tx.emit(Event::Unheld { which });
+        match tx.state().ending.get(leg).cloned() {
+            // One that ended meanwhile holds nothing either; its end is still to be heard.
+            Some(ending) if ending.held.is_some() => {
+                let which = Which { leg: leg.clone(), revision: ending.revision };
+                tx.emit(Event::Unheld { which });
+            }
+            Some(_) => {}
+            // The pool waits to hear that it ended, and nothing here would ever say so.
+            None if !tx.state().legs.contains_key(leg) => {
+                tx.volatile_mut().unknown.insert(leg.clone());
+            }
+            None => {}
+        }
     }
 }
 
@@ -101,8 +109,10 @@ pub(crate) fn sync(tx: &mut Tx<'_, Node>, now: Now, source: &SourceId, as_of: u6
     let listed: BTreeSet<_> = legs.iter().collect();
     let (state, volatile) = (tx.state(), tx.volatile());
     let just_granted = |leg: &LegId| {
-        state.undelivered.contains(leg)
-            && volatile.granted_at.get(leg).is_some_and(|at| now.boot.since(*at) < UNDELIVERED_FOR)
+        // One that was granted before a restart may have been so right before.
+        let at = volatile.granted_at.get(leg).copied().unwrap_or(volatile.started);
+        let span = if state.undelivered.contains(leg) { UNDELIVERED_FOR } else { GRANTED_FOR };
+        now.boot.since(at) < span
     };
     let ended: Vec<_> = state
         .legs

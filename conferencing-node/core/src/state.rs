@@ -138,6 +138,10 @@ pub struct Counters {
     /// No new calls are taken.
     #[n(9)]
     pub draining: bool,
+    /// Past events that were dropped for want of room.
+    #[n(10)]
+    #[cbor(default)]
+    pub past_dropped: u64,
 }
 
 /// Everything that survives a restart.

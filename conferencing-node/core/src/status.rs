@@ -64,7 +64,7 @@ pub struct Status {
     pub node: Option<NodeName>,
     /// How it stands to the pool.
     pub contact: Contact,
-    /// Time since the last contact.
+    /// Time since the last contact; 0 before the first.
     pub out_of_contact: Millis,
     /// Time left in which the node may decide by itself.
     pub grace_left: Millis,
@@ -80,6 +80,8 @@ pub struct Status {
     pub unconfirmed: u64,
     /// Past events the pool has not recorded yet.
     pub past: u64,
+    /// Past events that were dropped for want of room before the pool had recorded them.
+    pub past_dropped: u64,
     /// Alarms that are on.
     pub alarms: Vec<String>,
     /// What the pool last said of each feature.
@@ -101,11 +103,13 @@ pub fn status(state: &State, volatile: &Volatile, now: Now) -> Status {
     } else {
         Contact::Out
     };
+    // Nothing has lasted since a contact that never was.
+    let out_of_contact = if grace.had_contact { grace.age } else { Millis(0) };
     let optimistic = |leg: &&_| state.legs.get(*leg).is_some_and(|record| record.optimistic());
     Status {
         node: state.counters.node.clone(),
         contact,
-        out_of_contact: grace.age,
+        out_of_contact,
         grace_left: if grace.had_contact && !grace.refused {
             volatile.options.grace.since(grace.age)
         } else {
@@ -117,7 +121,8 @@ pub fn status(state: &State, volatile: &Volatile, now: Now) -> Status {
         revoked: state.revoked.len() as u64,
         unconfirmed: state.unconfirmed.len() as u64,
         past: state.past.len() as u64,
-        alarms: alarms(state, volatile, now, grace.age),
+        past_dropped: state.counters.past_dropped,
+        alarms: alarms(state, volatile, now, out_of_contact),
         features: features(volatile),
         draining: state.counters.draining,
     }

@@ -1,10 +1,14 @@
 //! The machine against a reference pool: the story step by step, then at random.
 
 mod budget;
+mod fair;
+mod history;
 mod pool;
 mod random;
 mod refusal;
+mod revoked;
 mod story;
+mod unlike;
 
 use headroom_core::call::{CallInfo, Leg};
 use headroom_core::machine::Bench;
@@ -168,6 +172,7 @@ impl Rig {
         assert!(state.ending.is_empty(), "outbox: {:?}", state.ending);
         assert_eq!(state.held_set, self.pool.set());
         assert_eq!(state.held_set, state.running_set);
+        assert!(self.pool.tombstones.keys().eq(&state.revoked), "{:?}", self.pool.tombstones);
     }
 
     /// A snapshot rebuilds the state.

@@ -6,6 +6,7 @@ use crate::command::{AskId, Outcome, Reply};
 use crate::event::{Event, Why};
 use crate::grace::BootId;
 use crate::machine::{Node, reading, save_clock};
+use crate::reconcile::GRANTED_FOR;
 use crate::state::Nonce;
 use crate::volatile::{Options, Volatile};
 use crate::{admit, asks};
@@ -85,4 +86,7 @@ fn unconfirmed(tx: &mut Tx<'_, Node>, now: Now) {
     if !legs.is_empty() {
         admit::end(tx, now, legs, Why::Unconfirmed);
     }
+    let undelivered = tx.state().undelivered.clone();
+    let recent = |at: Millis| now.boot.since(at) < GRANTED_FOR;
+    tx.volatile_mut().granted_at.retain(|leg, at| recent(*at) || undelivered.contains(leg));
 }

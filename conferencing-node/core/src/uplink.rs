@@ -170,6 +170,8 @@ pub enum Response {
         session: Session,
         /// The node's name.
         node: NodeName,
+        /// Without a heartbeat for so long the session lapses.
+        ttl: Millis,
         /// Mean time between heartbeats.
         heartbeat: Millis,
         /// The books differ.
@@ -290,6 +292,8 @@ pub struct Flight {
     pub request: Arc<Request>,
     /// What its answer is about.
     pub load: Load,
+    /// When it was first sent, since boot.
+    pub since: Millis,
 }
 
 /// A call that is being asked for.
@@ -314,6 +318,8 @@ pub struct LegItem {
     pub which: Which,
     /// Its call.
     pub call: CallId,
+    /// What it would count.
+    pub charge: Charge,
     /// When it was denied here meanwhile: the number of the past event that says so.
     pub denied: Option<u64>,
 }
@@ -372,6 +378,8 @@ pub struct Link {
     pub session: Session,
     /// Number of the last mutation that was answered.
     pub sequence: u64,
+    /// Without a heartbeat for so long it lapses.
+    pub ttl: Millis,
     /// Mean time between heartbeats.
     pub heartbeat: Millis,
     /// When the next heartbeat is due, since boot.

@@ -6,6 +6,7 @@ use headroom_core::{Call, Feature, LegId, Media, Millis, Position, SourceId};
 
 use crate::command::AskId;
 use crate::grace::BootId;
+use crate::turn::Turns;
 use crate::uplink::{Flight, Phase};
 
 /// Limits and intervals, from the configuration.
@@ -45,6 +46,9 @@ pub struct Ask {
     pub what: Question,
     /// Its request is under way.
     pub in_flight: bool,
+    /// Something was given back since it was asked, or it was sent already. Before that it does not
+    /// overtake what is to be given back: it could be denied for want of a unit that is free.
+    pub ripe: bool,
     /// When the budget is over, since boot.
     pub until: Millis,
 }
@@ -120,6 +124,8 @@ pub struct Volatile {
     pub phase: Phase,
     /// The one request in flight.
     pub flight: Option<Flight>,
+    /// Whose turn the next mutation is.
+    pub turns: Turns,
     /// Number of the last request.
     pub requests: u64,
     /// How well the pool answers.
@@ -138,14 +144,20 @@ pub struct Volatile {
     pub licenses: Vec<(Feature, u32, u32)>,
     /// When a source last showed life.
     pub sources: BTreeMap<SourceId, Millis>,
-    /// When legs were granted whose answer is not known to have gone out.
+    /// When legs were granted: those whose answer is not known to have gone out, and recent ones.
     pub granted_at: BTreeMap<LegId, Millis>,
     /// Revoked legs whose telling the pool has recorded.
     pub told: BTreeSet<LegId>,
-    /// Legs that the pool refused to record; asked again in the next session.
+    /// Legs that the pool refused to record, or counts otherwise than this node; asked again in the next
+    /// session.
     pub stuck: BTreeSet<LegId>,
     /// Legs with which the pool found fault in a report; left out of reports until the next session.
     pub unreported: BTreeSet<LegId>,
+    /// Ended legs of which the request in flight may yet tell the pool, with the number of the past
+    /// event that says so: if the pool has held the leg, its end is recorded by the release.
+    pub noted: BTreeMap<LegId, u64>,
+    /// Legs that the pool wants ended and that do not run here: it waits to hear so.
+    pub unknown: BTreeSet<LegId>,
     /// After a refused field requests carry one item each, so that it hits nobody else.
     pub singly: Option<Singly>,
     /// Highest position seen; the durable one lags by up to a second.

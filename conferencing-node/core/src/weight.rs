@@ -8,6 +8,9 @@ use headroom_core::{Call, Text};
 
 use crate::event::{PastEvent, PastKind};
 
+/// Most that a call may weigh. It is never split, so that what asks for it must stay below the 4 MiB
+/// which the pool reads; an estimate is above the true size, but by how much is left open.
+pub(crate) const CALL: usize = 3 << 20;
 /// About so much goes into one request.
 pub(crate) const REQUEST: usize = 1 << 20;
 /// About so much is kept of what happened while the node decided alone.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use headroom_core::Text;
 
 use super::refusal::{ask, settle_with};
-use super::story::optimistic;
+use super::story::{optimistic, status};
 use super::*;
 use crate::Request;
-use crate::weight::{PAST, REQUEST, Weigh};
+use crate::weight::{CALL, PAST, REQUEST, Weigh};
 
 /// A call whose legs carry as much text as they may.
 fn heavy(name: &str, legs: usize) -> Call {
@@ -89,4 +89,56 @@ fn past_events_are_kept_and_told_within_bounds_of_bytes() {
         rig.pass(Millis(2_000));
     }
     assert_eq!((rig.pool.past, rig.bench.state.past_weight), (10, 0));
+}
+
+#[test]
+fn past_events_that_find_no_room_are_counted_and_the_count_outlives_a_restart() {
+    let mut rig = Rig::new(9);
+    rig.connected = false;
+    rig.settle();
+    rig.admit(call("c", &["a"]));
+    assert_eq!(status(&mut rig).past_dropped, 0);
+    for n in 0..10 {
+        rig.admit(heavy(&format!("c{n}"), 100));
+    }
+    let kept = status(&mut rig);
+    assert!(kept.past < 11 && kept.past + kept.past_dropped == 11, "{kept:?}");
+    rig.check_snapshot();
+    rig.restart();
+    assert_eq!(status(&mut rig).past_dropped, kept.past_dropped);
+    // What is told is not dropped.
+    rig.connected = true;
+    rig.pass(Millis(20_000));
+    for _ in 0..20 {
+        rig.settle();
+        rig.pass(Millis(2_000));
+    }
+    let told = status(&mut rig);
+    assert_eq!((told.past, told.past_dropped), (0, kept.past_dropped));
+}
+
+#[test]
+fn counters_of_a_journal_that_did_not_count_what_was_dropped_are_read() {
+    let counters = crate::state::Counters::default();
+    let mut bytes = minicbor::to_vec(&counters).expect("counters encode");
+    // The last field of the array, a zero, is not there.
+    assert_eq!((bytes[0], bytes.pop()), (0x8b, Some(0)));
+    bytes[0] = 0x8a;
+    assert_eq!(minicbor::decode(&bytes).ok(), Some(counters));
+}
+
+#[test]
+fn a_call_too_heavy_for_one_request_is_refused_naming_its_legs() {
+    let mut rig = Rig::new(2_000);
+    rig.settle();
+    let heaviest = heavy("a", 512);
+    assert!(heaviest.weight() > CALL);
+    let Decision::Refused { field, text } = rig.admit(heaviest) else { panic!("not refused") };
+    assert_eq!(field, "legs");
+    assert!(text.contains(&CALL.to_string()), "{text}");
+    assert!(matches!(rig.admit(heavy("b", 400)), Decision::Granted(_)));
+    // Plain calls may have as many legs as ever.
+    let names: Vec<_> = (0..512).map(|n| format!("c{n}")).collect();
+    let plain = call("c", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(matches!(rig.admit(plain), Decision::Granted(_)));
 }

@@ -1,6 +1,6 @@
 //! The simplest pool that keeps the lease contract: one node, one license of `call`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use headroom_core::rating::{rate, rate_leg};
 use headroom_core::{
@@ -24,7 +24,8 @@ pub(super) struct Pool {
     pub(super) held: BTreeMap<LegId, (CallId, Charge)>,
     pub(super) past: u64,
     about: BTreeMap<LegId, (CallInfo, Protocol)>,
-    pub(super) tombstones: BTreeSet<LegId>,
+    /// Legs released by force, and whether the node has told their media server.
+    pub(super) tombstones: BTreeMap<LegId, bool>,
     reported: BTreeMap<LegId, (CallId, Charge)>,
     number: u64,
     open_number: u64,
@@ -40,7 +41,7 @@ impl Pool {
             held: BTreeMap::new(),
             past: 0,
             about: BTreeMap::new(),
-            tombstones: BTreeSet::new(),
+            tombstones: BTreeMap::new(),
             reported: BTreeMap::new(),
             number: 0,
             open_number: 0,
@@ -71,7 +72,7 @@ impl Pool {
 
     pub(super) fn revoke(&mut self, leg: &LegId) {
         if self.held.remove(leg).is_some() {
-            self.tombstones.insert(leg.clone());
+            self.tombstones.insert(leg.clone(), false);
         }
     }
 
@@ -105,6 +106,7 @@ impl Pool {
                 Ok(Response::Opened {
                     session: self.session(),
                     node: NodeName::new("a").expect("a name"),
+                    ttl: Millis(120_000),
                     heartbeat: Millis(10_000),
                     report_required,
                     licenses: vec![(Feature::Call, self.capacity, 0)],
@@ -125,6 +127,12 @@ impl Pool {
         }
     }
 
+    /// The legs among these that were released by force.
+    fn named(&self, legs: &[headroom_core::call::RunningLeg]) -> Vec<LegId> {
+        let ids = legs.iter().map(|running| &running.leg.leg);
+        ids.filter(|leg| self.tombstones.contains_key(*leg)).cloned().collect()
+    }
+
     fn session(&self) -> Session {
         Session { generation: 7, number: self.number }
     }
@@ -137,7 +145,7 @@ impl Pool {
     ) -> Result<Response, Failure> {
         let answer = |pool: &Self, complete| Response::Reported {
             complete,
-            revoked: pool.tombstones.iter().cloned().collect(),
+            revoked: pool.named(legs),
             pools: pool.pools(),
         };
         match &mut self.stand {
@@ -149,7 +157,7 @@ impl Pool {
         }
         for leg in legs {
             self.about.insert(leg.leg.leg.clone(), (leg.info.clone(), leg.leg.protocol));
-            if !self.tombstones.contains(&leg.leg.leg) {
+            if !self.tombstones.contains_key(&leg.leg.leg) {
                 self.reported.insert(leg.leg.leg.clone(), (leg.info.call.clone(), leg.charge.clone()));
             }
         }
@@ -170,22 +178,22 @@ impl Pool {
         let Stand::Active { sequence: mine, .. } = &self.stand else {
             return Err(Failure::ReportRequired);
         };
-        let mut expected = self.set();
-        for leg in &self.tombstones {
-            // Not known to be revoked by the node yet: its books still hold it.
-            if let Some((info, protocol)) = self.about.get(leg) {
-                let _ = (info, protocol, &mut expected);
+        for leg in told {
+            if let Some(told) = self.tombstones.get_mut(leg) {
+                *told = true;
             }
         }
-        let report_required = *mine == sequence && self.tombstones.is_empty() && legs != expected;
+        let untold = self.tombstones.iter().filter(|(_, told)| !**told);
+        let revoked: Vec<_> = untold.map(|(leg, _)| leg.clone()).collect();
+        // The node may have heard of each of these or not.
+        let report_required = *mine == sequence && revoked.is_empty() && legs != self.set();
         if report_required {
             self.drift += 1;
             self.stand = Stand::Reporting { next: 0 };
         }
-        let _ = told;
         self.past = past.last().map_or(self.past, |event| event.number.max(self.past));
         Ok(Response::Beaten {
-            revoked: self.tombstones.iter().cloned().collect(),
+            revoked,
             report_required,
             past_recorded: self.past,
             licenses: vec![(Feature::Call, self.capacity, 0)],
@@ -225,7 +233,7 @@ impl Pool {
                 for leg in legs {
                     let id = &leg.leg.leg;
                     self.about.insert(id.clone(), (leg.info.clone(), leg.leg.protocol));
-                    if self.tombstones.contains(id) {
+                    if self.tombstones.contains_key(id) {
                         revoked.push(id.clone());
                         continue;
                     }
@@ -273,7 +281,7 @@ impl Pool {
             .filter_map(|leg| self.held.get(leg.replaces.as_ref()?))
             .map(|(_, charge)| charge.units.0)
             .sum();
-        if call.legs.iter().any(|leg| self.tombstones.contains(&leg.leg)) {
+        if call.legs.iter().any(|leg| self.tombstones.contains_key(&leg.leg)) {
             return Verdict::Refused { field: "legs[0].leg".into(), text: "was released by force".into() };
         }
         if wanted > moved && self.used() - moved + wanted > self.capacity {

@@ -154,7 +154,8 @@ impl World {
             }
             Step::Pass(span) => {
                 rig.pass(Millis(span));
-                Reply::Done
+                // No question waits for so long that the id of an ended leg can be used again.
+                rig.run(Command::Tick { synchronized: true })
             }
             Step::Sync => {
                 let legs = self.promised.iter().cloned().collect();

@@ -17,11 +17,11 @@ fn sent(reply: Reply) -> (RequestId, Arc<Request>) {
     }
 }
 
-fn poll(rig: &mut Rig) -> (RequestId, Arc<Request>) {
+pub(super) fn poll(rig: &mut Rig) -> (RequestId, Arc<Request>) {
     sent(rig.run(Command::Poll))
 }
 
-fn answer(rig: &mut Rig, request: RequestId, outcome: Result<Response, Failure>) -> Reply {
+pub(super) fn answer(rig: &mut Rig, request: RequestId, outcome: Result<Response, Failure>) -> Reply {
     rig.run(Command::Answered { request, outcome, jitter: 999 })
 }
 
@@ -340,4 +340,54 @@ fn a_late_grant_for_an_id_that_runs_again_is_not_given_back_for_its_earlier_leg(
     rig.settle();
     rig.check_rest();
     assert_eq!((rig.pool.used(), rig.pool.drift), (2, 0));
+}
+
+#[test]
+fn a_request_over_which_the_pool_fails_is_given_up_after_the_life_of_a_session() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    ask(&mut rig, 501, call("poison", &["x"]));
+    let sessions = rig.bench.state.counters.open_number;
+    let since = rig.now.boot;
+    // Whatever is tried again and again, the pool fails over this call only.
+    let poison = |request: &Request| matches!(request, Request::Allocate { calls, .. } if calls.iter().any(|c| c.info.call == call_id("poison")));
+    while rig.bench.state.counters.open_number == sessions {
+        rig.pass(Millis::SECOND);
+        let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = rig.run(Command::Poll) else {
+            continue;
+        };
+        let outcome = if poison(&request) {
+            Err(Failure::Undecided { retry_after: None })
+        } else {
+            rig.pool.serve(&request)
+        };
+        answer(&mut rig, id, outcome);
+        assert!(rig.now.boot.since(since) < Millis(150_000), "it is never given up");
+    }
+    assert!(rig.now.boot.since(since) >= Millis(120_000), "an unknown outcome is asked for in its session");
+    rig.settle();
+    rig.check_rest();
+    assert_eq!((status(&mut rig).contact, rig.pool.used()), (Contact::In, 2));
+    assert!(!optimistic(&rig.admit(call("d", &["b"]))));
+}
+
+#[test]
+fn an_answer_to_fewer_items_than_were_asked_grants_nothing_and_ends_the_session() {
+    let mut rig = Rig::new(9);
+    rig.settle();
+    for (number, name) in [(501, "a"), (502, "b")] {
+        ask(&mut rig, number, call(name, &[name]));
+    }
+    let (id, request) = poll(&mut rig);
+    let Ok(Response::Allocated { mut verdicts, pools }) = rig.pool.serve(&request) else {
+        panic!("not allocated")
+    };
+    verdicts.pop();
+    let reply = answer(&mut rig, id, Ok(Response::Allocated { verdicts, pools }));
+    assert!(matches!(reply, Reply::Uplink { next: Next::Wait { .. }, .. }), "{reply:?}");
+    let alone = |outcome: &Outcome| matches!(outcome, Outcome::Call(Decision::Granted(g)) if g.optimistic);
+    assert!(rig.answers.len() == 2 && rig.answers.iter().all(|(_, outcome)| alone(outcome)));
+    rig.pass(Millis(20_000));
+    rig.settle();
+    rig.check_rest();
 }

@@ -2,6 +2,7 @@
 
 use headroom_core::{DenialReason, Media, Millis, Presentation, Protocol, SourceId, Units};
 
+use super::refusal::ask;
 use super::*;
 use crate::{Conflict, Contact, LegVerdict, Status};
 
@@ -140,6 +141,33 @@ fn a_late_grant_settles_a_late_denial_is_adopted_and_a_hang_up_is_given_back() {
 }
 
 #[test]
+fn a_replaced_leg_moves_its_unit_once_and_none_after_it_was_revoked() {
+    let mut rig = Rig::new(2);
+    rig.admit(call("c", &["a", "b"]));
+    rig.connected = false;
+    let takes_over = |old: &str, legs: &[&str]| {
+        let mut call = call("c", legs);
+        for leg in &mut call.legs {
+            leg.replaces = Some(leg_id(old));
+        }
+        call
+    };
+    let full = Decision::Denied(DenialReason::InsufficientLicenses);
+    assert_eq!(rig.admit(takes_over("a", &["x", "y"])), full, "one unit moves, two are needed");
+    assert!(optimistic(&rig.admit(takes_over("a", &["x"]))));
+    rig.connected = true;
+    rig.pass(Millis(20_000));
+    rig.settle();
+    rig.pool.revoke(&leg_id("x"));
+    rig.pool.capacity = 1;
+    rig.pass(Millis(20_000));
+    rig.settle();
+    rig.connected = false;
+    assert_eq!(rig.admit(takes_over("x", &["z"])), full, "it has no unit any more");
+    assert!(optimistic(&rig.admit(takes_over("b", &["z"]))));
+}
+
+#[test]
 fn a_change_that_needs_more_can_be_denied_and_the_leg_keeps_what_it_has() {
     let mut rig = Rig::new(1);
     rig.admit(call("c", &["a"]));
@@ -269,6 +297,7 @@ fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
     rig.admit(call("c", &["a"]));
     rig.admit(call("d", &["b"]));
     let as_of = rig.bench.state.counters.revision;
+    rig.pass(Millis(10_000));
     rig.admit(call("e", &["late"]));
     let listed = vec![leg_id("a"), leg_id("ghost")];
     let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: listed });
@@ -277,6 +306,35 @@ fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
     rig.check_rest();
     let ahead = rig.run(Command::Sync { source: SourceId::default(), as_of: 1_000, legs: vec![] });
     assert!(matches!(ahead, Reply::Invalid { field: "as_of", .. }));
+}
+
+#[test]
+fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() {
+    for (delivered, restart) in [(true, false), (false, false), (true, true)] {
+        let mut rig = Rig::new(9);
+        rig.settle();
+        ask(&mut rig, 501, call("c", &["a"]));
+        rig.settle();
+        // The source reads the revision and makes its list, and only then learns of the grant.
+        let as_of = rig.bench.state.counters.revision;
+        if delivered {
+            rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+        }
+        let none = |rig: &mut Rig| {
+            rig.run(Command::Tick { synchronized: true });
+            rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] })
+        };
+        let kept = Reply::Synced { ended: vec![], unknown: vec![] };
+        assert_eq!(none(&mut rig), kept);
+        if restart {
+            rig.restart();
+        }
+        rig.pass(Millis(9_999));
+        assert_eq!(none(&mut rig), kept);
+        rig.pass(Millis(1));
+        let gone = Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] };
+        assert_eq!(none(&mut rig), if delivered { gone } else { kept });
+    }
 }
 
 #[test]

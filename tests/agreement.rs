@@ -242,13 +242,9 @@ impl World {
                 .filter(|record| !record.revoked)
                 .map(|record| (record.id().clone(), record.call().clone(), record.running.charge.clone()))
                 .collect();
-            let held: Vec<_> = self
-                .pool
-                .state
-                .leases
-                .of_holder(holder)
-                .map(|(key, lease)| (key.leg.clone(), lease.info.call.clone(), lease.charge.clone()))
-                .collect();
+            let held = self.pool.state.leases.of_holder(holder);
+            let held: Vec<_> =
+                held.map(|(key, lease)| (key.leg, lease.info.call.clone(), lease.charge)).collect();
             let why = format!("{:?} {:?}", self.pool.state.tombstones, agent.bench.volatile.phase);
             assert_eq!(running, held, "legs that run on {name} and leases it holds; {why}");
             assert!(state.ending.is_empty() && state.unsettled.is_empty());

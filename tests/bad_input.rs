@@ -345,3 +345,26 @@ async fn a_node_sees_and_touches_only_its_own_leases() {
     }
     deployment.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leg_released_by_force_that_is_asked_for_again_is_a_conflict_over_http_and_grpc() {
+    let deployment = Deployment::start().await;
+    let agent = deployment.agent("node-a").await;
+    assert!(agent.admit(&simple_call("again", "again")).await.expect("an answer").granted());
+    deployment.pool().force_release("node-a", "again").await.expect("released");
+    until("the node to know", async || {
+        let legs = agent.legs().await.map_err(|error| error.to_string())?;
+        if legs.iter().any(|leg| leg.revoked) { Ok(()) } else { Err(format!("{legs:?}")) }
+    })
+    .await;
+    let over_http = agent.admit(&simple_call("again", "again")).await.expect("an answer");
+    assert_eq!((over_http.status, over_http.body["error"].as_str()), (409, Some("revoked")), "{over_http:?}");
+    assert_eq!(over_http.body["field"], "legs[0].leg", "{over_http:?}");
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", agent.address()));
+    let mut rpc = AdmissionServiceClient::new(channel.expect("an address").connect_lazy());
+    let request = admission::AdmitRequest { call: Some(peer::one_leg("again")) };
+    let over_grpc = rpc.admit(request).await.expect_err("a conflict");
+    assert_eq!(over_grpc.code(), Code::FailedPrecondition, "{over_grpc:?}");
+    assert!(over_grpc.get_error_details().error_info().is_some_and(|info| info.reason == "REVOKED"));
+    deployment.stop().await;
+}

@@ -46,6 +46,8 @@ pub struct Agent {
     next: AtomicU64,
     wake: Notify,
     delivered: mpsc::UnboundedSender<Vec<LegId>>,
+    /// The status as it was last asked for.
+    seen: Mutex<Option<Status>>,
 }
 
 impl Agent {
@@ -65,7 +67,7 @@ impl Agent {
             }
         });
         let (asks, next, wake) = (Mutex::default(), AtomicU64::new(1), Notify::new());
-        Arc::new(Self { handle, clock, shutdown, asks, next, wake, delivered })
+        Arc::new(Self { handle, clock, shutdown, asks, next, wake, delivered, seen: Mutex::default() })
     }
 
     /// The newest durable state.
@@ -268,15 +270,29 @@ impl Agent {
         }
     }
 
-    /// How the node stands.
+    /// How the node stands; when too much waits before the question, how it stood when it was last asked.
     ///
     /// # Errors
     /// [`AgentError`].
     pub async fn status(self: &Arc<Self>) -> Result<Status, AgentError> {
-        match self.ask(Command::Status).await? {
-            Reply::Status(status) => Ok(*status),
-            _ => Err(AgentError::Unexpected { command: "status" }),
+        let last = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.ask(Command::Status).await {
+            Ok(Reply::Status(status)) => {
+                last().clone_from(&Some(*status.clone()));
+                Ok(*status)
+            }
+            Err(AgentError::Submit(
+                late @ (SubmitError::Overloaded { .. } | SubmitError::Expired { .. }),
+            )) => last().clone().ok_or(AgentError::Submit(late)),
+            Err(error) => Err(error),
+            Ok(_) => Err(AgentError::Unexpected { command: "status" }),
         }
+    }
+
+    /// A source shows life. Nobody waits for it to be noted.
+    pub fn alive(self: &Arc<Self>, source: SourceId) {
+        let agent = Arc::clone(self);
+        tokio::spawn(async move { agent.submit(Command::Alive { source }).await });
     }
 
     /// The answer that grants these legs is on its way to the media server.
@@ -351,10 +367,12 @@ pub struct Revocation {
 const LIFE: Duration = Duration::from_secs(30);
 
 /// Revocations of a source: those that are on, then each as it happens. A source that reads its stream
-/// counts as told, and as alive while it reads; without a name it is the default source.
+/// counts as told, and as alive while it reads, unless an observer reads; without a name it is the
+/// default source.
 pub fn revocations(
     agent: &Arc<Agent>,
     source: Option<SourceId>,
+    observer: bool,
 ) -> impl futures::Stream<Item = Revocation> + Send + use<> {
     let agent = Arc::clone(agent);
     let (sender, receiver) = mpsc::channel(1);
@@ -370,7 +388,7 @@ pub fn revocations(
             let now = Agent::revoked(&agent.view().state, source.as_ref());
             seen.retain(|leg| now.iter().any(|revocation| revocation.leg == *leg));
             for revocation in now {
-                let (leg, own) = (revocation.leg.clone(), revocation.source == reader);
+                let (leg, own) = (revocation.leg.clone(), !observer && revocation.source == reader);
                 if seen.insert(leg.clone()) {
                     if sender.send(revocation).await.is_err() {
                         return;
@@ -383,7 +401,7 @@ pub fn revocations(
             tokio::select! {
                 () = &mut end => return,
                 () = sender.closed() => return,
-                _ = life.tick() => {
+                _ = life.tick(), if !observer => {
                     if agent.submit(Command::Alive { source: reader.clone() }).await.is_err() {
                         return;
                     }

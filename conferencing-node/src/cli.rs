@@ -202,7 +202,10 @@ async fn ask(state: PathBuf, json: bool, command: Command) -> anyhow::Result<Exi
     match command {
         Command::Serve { .. } => {}
         Command::Status => {
-            let answer = client.get_status(pb::GetStatusRequest::default()).await.map_err(told)?;
+            let answer = client
+                .get_status(pb::GetStatusRequest { observer: true, ..Default::default() })
+                .await
+                .map_err(told)?;
             output::status(answer.get_ref(), json)?;
         }
         Command::Legs => {
@@ -227,7 +230,7 @@ async fn ask(state: PathBuf, json: bool, command: Command) -> anyhow::Result<Exi
         Command::Leg(LegCommand::Update(update)) => {
             let answer = client.update_legs(changes(update)).await.map_err(told)?;
             output::updated(answer.get_ref(), json)?;
-            if answer.get_ref().legs.iter().any(|leg| leg.unknown) {
+            if answer.get_ref().legs.iter().any(|leg| leg.unknown || leg.released || leg.fault.is_some()) {
                 return Ok(ExitCode::FAILURE);
             }
             if answer.get_ref().legs.iter().any(|leg| leg.denial.is_some()) {

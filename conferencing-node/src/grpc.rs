@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use conferencing_core::status::FeatureStatus;
 use conferencing_core::{Conflict, Contact, Decision, LegVerdict};
 use futures::{Stream, StreamExt};
 use headroom_proto::admission as pb;
@@ -70,7 +71,11 @@ fn verdict(leg: String, verdict: &LegVerdict) -> pb::LegDecision {
             denial: Some(encode::denial(*reason)),
             ..empty
         },
-        LegVerdict::Released | LegVerdict::Refused { .. } => pb::LegDecision { unknown: true, ..empty },
+        LegVerdict::Released => pb::LegDecision { released: true, ..empty },
+        LegVerdict::Refused { field, text } => {
+            let fault = pb::Fault { field: field.clone(), text: text.clone() };
+            pb::LegDecision { fault: Some(fault), ..empty }
+        }
         LegVerdict::Unknown | LegVerdict::Waiting { .. } => pb::LegDecision { unknown: true, ..empty },
     }
 }
@@ -84,16 +89,24 @@ const fn contact(contact: Contact) -> pb::Contact {
     }
 }
 
+fn feature(status: &FeatureStatus) -> pb::FeatureStatus {
+    let FeatureStatus { feature, capacity, overdraft, full } = status;
+    pb::FeatureStatus {
+        feature: feature.to_string(),
+        capacity: *capacity,
+        overdraft: *overdraft,
+        full: *full,
+    }
+}
+
 impl Admission {
-    /// A source that is named shows life.
-    async fn alive(&self, source: &str) -> Result<Option<headroom_core::SourceId>, Status> {
-        if source.is_empty() {
-            return Ok(None);
+    /// The source that is named, if any; unless an observer asks, it shows life, or the default one does.
+    fn reader(&self, source: &str, observer: bool) -> Result<Option<headroom_core::SourceId>, Status> {
+        let source = decode::optional_id(source, "source")?;
+        if !observer {
+            self.agent.alive(source.clone().unwrap_or_default());
         }
-        let source: headroom_core::SourceId = decode::id(source, "source")?;
-        let alive = conferencing_core::Command::Alive { source: source.clone() };
-        self.agent.submit(alive).await?;
-        Ok(Some(source))
+        Ok(source)
     }
 }
 
@@ -188,7 +201,7 @@ impl AdmissionService for Admission {
         request: Request<pb::ListLegsRequest>,
     ) -> Result<Response<pb::ListLegsResponse>, Status> {
         let message = request.into_inner();
-        let source = self.alive(&message.source).await?;
+        let source = self.reader(&message.source, message.observer)?;
         let view = self.agent.view();
         let state = &view.state;
         let leg = |record: &conferencing_core::LegRecord| pb::ActiveLeg {
@@ -205,6 +218,7 @@ impl AdmissionService for Admission {
             revoked: record.revoked,
             admitted_at_ms: record.running.admitted_at.0,
             participant: record.running.leg.participant.to_string(),
+            lease: record.lease.map_or(0, |lease| lease.0),
         };
         let wanted = |record: &&std::sync::Arc<conferencing_core::LegRecord>| {
             source.as_ref().is_none_or(|source| record.source() == source)
@@ -232,7 +246,8 @@ impl AdmissionService for Admission {
         &self,
         request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
-        self.alive(&request.into_inner().source).await?;
+        let message = request.into_inner();
+        self.reader(&message.source, message.observer)?;
         let status = self.agent.status().await.map_err(refused)?;
         let millis = |span: headroom_core::Millis| u64::try_from(span.0).unwrap_or_default();
         Ok(Response::new(pb::GetStatusResponse {
@@ -249,6 +264,8 @@ impl AdmissionService for Admission {
             version: env!("CARGO_PKG_VERSION").into(),
             draining: status.draining,
             past_events: status.past,
+            past_events_dropped: status.past_dropped,
+            pools: status.features.iter().map(feature).collect(),
         }))
     }
 
@@ -259,8 +276,9 @@ impl AdmissionService for Admission {
         &self,
         request: Request<pb::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let source = decode::optional_id(&request.into_inner().source, "source")?;
-        let revocations = revocations(&self.agent, source).map(|revoked| {
+        let message = request.into_inner();
+        let source = decode::optional_id(&message.source, "source")?;
+        let revocations = revocations(&self.agent, source, message.observer).map(|revoked| {
             Ok(pb::WatchRevocationsResponse {
                 leg: revoked.leg.to_string(),
                 call: revoked.call.to_string(),

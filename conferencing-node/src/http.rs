@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
-use conferencing_core::{Command, Conflict, Decision, LegRecord, LegVerdict};
+use conferencing_core::{Conflict, Decision, LegRecord, LegVerdict};
 use futures::StreamExt;
 use headroom_core::call::MAX_LEGS;
 use headroom_core::{IdError, LegId, SourceId};
@@ -234,10 +234,9 @@ async fn change_many(State(agent): App, body: Body) -> Answer {
     ok(json!({ "legs": legs }))
 }
 
-/// The legs that run; `?source=…` for one source only, which thereby shows life.
+/// The legs that run; `?source=…` for one source only.
 async fn list(State(agent): App, uri: Uri) -> Answer {
-    let source = source(&uri)?;
-    alive(&agent, source.as_ref()).await?;
+    let Reader { source, observer } = reader(&agent, &uri)?;
     let view = agent.view();
     let state = &view.state;
     let wanted = |record: &&Arc<LegRecord>| source.as_ref().is_none_or(|source| record.source() == source);
@@ -247,7 +246,9 @@ async fn list(State(agent): App, uri: Uri) -> Answer {
         .filter(wanted)
         .map(|record| json::leg(record, state.unconfirmed.contains(record.id())))
         .collect();
-    agent.read_by(state, source.as_ref());
+    if !observer {
+        agent.read_by(state, source.as_ref());
+    }
     ok(json!({ "as_of": state.counters.revision, "legs": legs }))
 }
 
@@ -259,16 +260,16 @@ async fn sync(State(agent): App, body: Body) -> Answer {
     ok(json!({ "ended": words(ended), "unknown": words(unknown) }))
 }
 
-/// How the node stands; with `?source=…` the source shows life.
+/// How the node stands.
 async fn status(State(agent): App, uri: Uri) -> Answer {
-    alive(&agent, source(&uri)?.as_ref()).await?;
+    reader(&agent, &uri)?;
     ok(json::status(&agent.status().await?))
 }
 
 /// Revocations as server-sent events; `?source=…` for one source only.
 async fn events(State(agent): App, uri: Uri) -> Answer {
-    let source = source(&uri)?;
-    let events = revocations(&agent, source).map(|revoked| {
+    let Reader { source, observer } = asked(&uri)?;
+    let events = revocations(&agent, source, observer).map(|revoked| {
         let data = json!({
             "leg": revoked.leg.as_str(), "call": revoked.call.as_str(), "source": revoked.source.as_str(),
         });
@@ -277,27 +278,36 @@ async fn events(State(agent): App, uri: Uri) -> Answer {
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEPALIVE)).into_response())
 }
 
-/// What a query may name.
+/// Who reads, as the query says.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Named {
+struct Asked {
     source: Option<String>,
+    observer: Option<bool>,
 }
 
-/// The source that a query names.
-fn source(uri: &Uri) -> Result<Option<SourceId>, Refusal> {
-    let Query(named) = Query::<Named>::try_from_uri(uri)
+/// Who reads.
+struct Reader {
+    source: Option<SourceId>,
+    /// No media server: no source shows life, and nobody counts as told of revoked legs.
+    observer: bool,
+}
+
+fn asked(uri: &Uri) -> Result<Reader, Refusal> {
+    let Query(Asked { source, observer }) = Query::try_from_uri(uri)
         .map_err(|error| Refusal::malformed(FieldError::new("query", error.body_text())))?;
-    let Some(text) = named.source else { return Ok(None) };
-    let source: Result<SourceId, IdError> = text.parse();
-    source.map(Some).map_err(|error| Refusal::malformed(FieldError::new("source", error)))
+    let source: Option<Result<SourceId, IdError>> = source.map(|text| text.parse());
+    let source = source.transpose().map_err(|error| Refusal::malformed(FieldError::new("source", error)))?;
+    Ok(Reader { source, observer: observer.unwrap_or(false) })
 }
 
-async fn alive(agent: &Arc<Agent>, source: Option<&SourceId>) -> Result<(), Refusal> {
-    if let Some(source) = source {
-        agent.submit(Command::Alive { source: source.clone() }).await.map_err(AgentError::from)?;
+/// Who reads; unless it is an observer, the source that is named shows life, or the default one does.
+fn reader(agent: &Arc<Agent>, uri: &Uri) -> Result<Reader, Refusal> {
+    let reader = asked(uri)?;
+    if !reader.observer {
+        agent.alive(reader.source.clone().unwrap_or_default());
     }
-    Ok(())
+    Ok(reader)
 }
 
 async fn nowhere(uri: Uri, headers: HeaderMap) -> Response {

@@ -307,6 +307,7 @@ pub(crate) fn status(status: &Status) -> Value {
         "revoked": status.revoked,
         "unconfirmed": status.unconfirmed,
         "past_events": status.past,
+        "past_events_dropped": status.past_dropped,
         "draining": status.draining,
         "alarms": status.alarms,
         "pools": features,

@@ -27,6 +27,8 @@ pub(crate) async fn sample(agent: Arc<Agent>) -> Sample {
     sample.gauge("headroom_node_legs_optimistic", optimistic, &[], status.optimistic);
     sample.gauge("headroom_node_legs_revoked", "Legs an administrator wants ended.", &[], status.revoked);
     sample.gauge("headroom_node_outbox", "Ended legs not taken back by the pool yet.", &[], status.outbox);
+    let dropped = "Past events dropped before the pool had recorded them.";
+    sample.counter("headroom_node_past_events_dropped_total", dropped, status.past_dropped);
     for alarm in &status.alarms {
         sample.gauge("headroom_alarm", "1 while the alarm is on.", &[("name", alarm.as_ref())], 1);
     }

@@ -45,8 +45,13 @@ pub(crate) fn updated(answer: &pb::UpdateLegsResponse, as_json: bool) -> io::Res
         return pretty(&json::of("headroom.admission.v1.UpdateLegsResponse", answer));
     }
     for leg in &answer.legs {
+        if let Some(fault) = &leg.fault {
+            line(format!("{}: {}: {}", leg.leg, fault.field, fault.text))?;
+            continue;
+        }
         match &leg.denial {
             _ if leg.unknown => line(format!("{}: no such leg runs here", leg.leg))?,
+            _ if leg.released => line(format!("{}: has ended", leg.leg))?,
             Some(denial) => denied(denial)?,
             None => {
                 let alone = if leg.optimistic { " by this node alone" } else { "" };
@@ -109,6 +114,8 @@ pub(crate) fn status(answer: &pb::GetStatusResponse, as_json: bool) -> io::Resul
         ("outbox", answer.outbox.to_string()),
         ("revoked", answer.revoked.to_string()),
         ("unconfirmed", answer.unconfirmed.to_string()),
+        ("past events not recorded", answer.past_events.to_string()),
+        ("past events dropped", answer.past_events_dropped.to_string()),
         ("alarms", alarms),
         ("version", answer.version.clone()),
     ] {

@@ -65,6 +65,8 @@ async fn tick(agent: Arc<Agent>) {
         if agent.submit(Command::Tick { synchronized }).await.is_err() {
             return;
         }
+        // What those see who ask while too much waits; an error only says that it is so already.
+        let _ = agent.status().await;
     }
 }
 

@@ -110,6 +110,23 @@ fn with(mut value: Value, pointer: &str, new: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_reads_is_said_in_the_query_and_a_query_that_says_something_else_is_refused() {
+    let service = serve(folder()).await;
+    for path in ["/v1/legs", "/v1/status"] {
+        for query in ["", "?observer=true", "?source=", "?source=mcu-1&observer=false"] {
+            let (status, body) = service.ask("GET", &format!("{path}{query}"), "").await;
+            assert_eq!(status, 200, "{path}{query}: {body}");
+        }
+        let long = format!("?source={}", "x".repeat(256));
+        for (query, field) in [("?observer=perhaps", "query"), ("?watcher=1", "query"), (&*long, "source")] {
+            let (status, body) = service.ask("GET", &format!("{path}{query}"), "").await;
+            assert_eq!((status, body["field"].as_str()), (400, Some(field)), "{path}{query}: {body}");
+        }
+    }
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_name_their_field_take_nothing_and_the_service_goes_on() {
     let service = serve(folder()).await;
     let good = call(&[leg("a")]);

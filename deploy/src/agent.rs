@@ -224,7 +224,11 @@ impl Agent {
     /// # Errors
     /// When the node does not answer.
     pub async fn legs(&self) -> Result<Vec<admission::ActiveLeg>> {
-        let answer = self.rpc.clone().list_legs(admission::ListLegsRequest::default()).await;
+        let answer = self
+            .rpc
+            .clone()
+            .list_legs(admission::ListLegsRequest { observer: true, ..Default::default() })
+            .await;
         answer.map(|a| a.into_inner().legs).map_err(rpc("ListLegs"))
     }
 
@@ -233,7 +237,11 @@ impl Agent {
     /// # Errors
     /// When the node does not answer.
     pub async fn status(&self) -> Result<admission::GetStatusResponse> {
-        let answer = self.rpc.clone().get_status(admission::GetStatusRequest::default()).await;
+        let answer = self
+            .rpc
+            .clone()
+            .get_status(admission::GetStatusRequest { observer: true, ..Default::default() })
+            .await;
         answer.map(tonic::Response::into_inner).map_err(rpc("GetStatus"))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use headroom_proto::admin::SessionState;
 use headroom_proto::admission::Contact;
+use hyper::Method;
 
 use super::contact::ended;
 use super::outage::same_legs;
@@ -72,10 +73,11 @@ async fn force_release(story: &mut Story<'_>) -> Result<()> {
     story.once("the media server ends it", "ended", ended(a.end_leg("n-3").await))
 }
 
+/// As the media server reads it, who thereby counts as told.
 async fn revoked(agent: &Agent, leg: &str) -> Look<String> {
-    let legs = agent.legs().await.map_err(said)?;
-    match legs.iter().find(|l| l.leg == leg) {
-        Some(l) if l.revoked => Ok(format!("{leg}: revoked")),
+    let listed = agent.json(Method::GET, "/v1/legs", None).await.map_err(said)?;
+    match listed.body["legs"].as_array().into_iter().flatten().find(|l| l["leg"] == leg) {
+        Some(l) if l["revoked"] == true => Ok(format!("{leg}: revoked")),
         Some(_) => Err(format!("{leg}: not revoked")),
         None => Err(format!("{leg} is not listed")),
     }

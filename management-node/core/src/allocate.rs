@@ -12,6 +12,7 @@ use headroom_core::{
 
 use crate::command::{CallAnswer, Leased, Verdict};
 use crate::event::Event;
+use crate::leases::Packed;
 use crate::machine::PoolTx;
 use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Liveness, Origin, Pool, PoolInstant};
 
@@ -319,7 +320,7 @@ fn take(
     let id = LeaseId(tx.state().counters.lease + 1);
     let charge = planned.charge.clone();
     let lease = Lease { id, info, leg, charge, origin, admitted_at: at, granted_at: at, pool };
-    tx.emit(Event::LeaseGranted { holder: planned.key.holder, lease: Shared::new(lease) });
+    tx.emit(Event::LeaseGranted(Packed::new(planned.key.holder, &lease)));
     if origin == Origin::Reserved {
         let live = tx.volatile_mut();
         let due = live.clock.plus(live.settings.claim_within);

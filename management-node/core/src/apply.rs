@@ -71,7 +71,7 @@ impl Pool {
                 self.forget_reported(*holder);
                 self.set_phase(*holder, Phase::Reporting { next: 0, taken: LegSet::default() });
             }
-            Event::LeaseGranted { holder, lease } => self.put_lease(*holder, lease),
+            Event::LeaseGranted(packed) => self.put_lease(packed),
             Event::LeaseChanged { key, media, charge, .. } => self.change_lease(key, *media, charge),
             Event::LeaseEnded { key, how, at } => {
                 // A lease nobody claimed has no leg to be ended.

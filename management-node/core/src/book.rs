@@ -4,6 +4,7 @@
 use headroom_core::{CallId, Charge, Feature, LegId, Media, Millis, NodeName, Shared, Units};
 
 use crate::holder::Holder;
+use crate::leases::Packed;
 use crate::state::{
     Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, MAX_DENIAL_BYTES, MAX_DENIALS, MAX_ENDED,
     MAX_MINUTES, Origin, Pool,
@@ -65,20 +66,21 @@ impl Pool {
         }
     }
 
-    pub(crate) fn put_lease(&mut self, holder: HolderId, lease: &Lease) {
-        let (id, call) = (holder, &lease.info.call);
+    pub(crate) fn put_lease(&mut self, packed: &Packed) {
+        let (id, lease) = (packed.holder(), packed.lease());
+        let call = &lease.info.call;
         if !self.leases.has_call(call) {
             self.counters.calls += 1;
         }
         self.count(call, &lease.charge);
-        if let Some(holder) = self.holder_mut(holder) {
-            Self::tally(holder, lease, true);
+        if let Some(holder) = self.holder_mut(id) {
+            Self::tally(holder, &lease, true);
         }
         if lease.origin == Origin::Reserved {
-            self.reserved.insert(LeaseKey { holder: id, leg: lease.leg.leg.clone() });
+            self.reserved.insert(LeaseKey { holder: id, leg: lease.leg.leg });
         }
         self.counters.lease = self.counters.lease.max(lease.id.0);
-        self.leases.insert(id, lease);
+        self.leases.insert(packed.clone());
     }
 
     pub(crate) fn take_lease(&mut self, key: &LeaseKey) -> Option<Lease> {
@@ -111,7 +113,7 @@ impl Pool {
             self.uncount(&before.info.call, &before.charge);
             self.count(&before.info.call, &after.charge);
         }
-        self.leases.insert(key.holder, &after);
+        self.leases.insert(Packed::new(key.holder, &after));
     }
 
     pub(crate) fn remember_ended(&mut self, ended: Shared<Ended>) {

@@ -8,8 +8,9 @@ use minicbor::{Decode, Encode};
 
 use crate::command::Mutation;
 use crate::holder::{Holder, Node};
+use crate::leases::Packed;
 use crate::state::{
-    CertificateHash, Counters, Denial, Ended, EndedHow, HolderId, Installed, Lease, LeaseKey, Nonce,
+    CertificateHash, Counters, Denial, Ended, EndedHow, HolderId, Installed, LeaseKey, Nonce,
     OverCommitCause, Rollback, Tombstone, Usage,
 };
 
@@ -121,14 +122,7 @@ pub enum Event {
     },
     /// A leg holds a lease now.
     #[n(9)]
-    LeaseGranted {
-        /// Who holds it.
-        #[n(0)]
-        holder: HolderId,
-        /// The lease.
-        #[n(1)]
-        lease: Shared<Lease>,
-    },
+    LeaseGranted(#[n(0)] Packed),
     /// A leg's media changed.
     #[n(10)]
     LeaseChanged {

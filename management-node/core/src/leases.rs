@@ -12,6 +12,8 @@ use std::sync::Arc;
 use equivalent::{Comparable, Equivalent};
 use headroom_core::{CallId, LegId};
 use imbl::OrdSet;
+use minicbor::encode::Write;
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use crate::state::{HolderId, Lease, LeaseKey};
 
@@ -20,15 +22,22 @@ const OWN: &str = "a lease in the books is whole";
 /// Bytes before the encoded lease: the holder, and where in the encoded lease its leg and its call stand.
 const HEADER: usize = 10;
 
-/// An encoded lease.
+/// A lease and who holds it, encoded.
 #[derive(Clone)]
-struct Entry(Arc<[u8]>);
+pub struct Packed(Arc<[u8]>);
 
-impl Entry {
-    fn new(holder: HolderId, lease: &Lease) -> Self {
+impl Packed {
+    /// Encodes a lease.
+    #[must_use]
+    pub fn new(holder: HolderId, lease: &Lease) -> Self {
         let mut bytes = vec![0; HEADER];
         // Writing to memory has no errors, and derived encoders have none of their own.
         let _ = minicbor::encode(lease, &mut bytes);
+        Self::place_texts(bytes, holder, lease)
+    }
+
+    /// Fills in the header before an encoded lease.
+    fn place_texts(mut bytes: Vec<u8>, holder: HolderId, lease: &Lease) -> Self {
         bytes[..4].copy_from_slice(&holder.0.to_be_bytes());
         for (at, text) in [(4, lease.leg.leg.as_str()), (7, lease.info.call.as_str())] {
             let (place, length) = find(&bytes[HEADER..], text.as_bytes());
@@ -38,7 +47,9 @@ impl Entry {
         Self(bytes.into())
     }
 
-    fn holder(&self) -> HolderId {
+    /// Who holds it.
+    #[must_use]
+    pub fn holder(&self) -> HolderId {
         HolderId(u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]))
     }
 
@@ -60,13 +71,15 @@ impl Entry {
         LeaseKey { holder: self.holder(), leg: leg.expect(OWN) }
     }
 
-    fn lease(&self) -> Lease {
+    /// The lease.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
         minicbor::decode(&self.0[HEADER..]).expect(OWN)
     }
 
     /// The lease's id, which is its first field.
     fn id(&self) -> u64 {
-        let mut decoder = minicbor::Decoder::new(&self.0[HEADER..]);
+        let mut decoder = Decoder::new(&self.0[HEADER..]);
         decoder.array().and_then(|_| decoder.u64()).expect(OWN)
     }
 
@@ -76,6 +89,33 @@ impl Entry {
 
     fn whole(&self) -> (HolderId, Lease) {
         (self.holder(), self.lease())
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.whole().fmt(f)
+    }
+}
+
+impl<C> Encode<C> for Packed {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.array(2)?.u32(self.holder().0)?;
+        e.writer_mut().write_all(&self.0[HEADER..]).map_err(encode::Error::write)
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Packed {
+    fn decode(d: &mut Decoder<'b>, context: &mut C) -> Result<Self, decode::Error> {
+        if d.array()? != Some(2) {
+            return Err(decode::Error::message("a lease has a holder and what it says"));
+        }
+        let holder = HolderId(d.u32()?);
+        let begin = d.position();
+        let lease = Lease::decode(d, context)?;
+        let mut bytes = vec![0; HEADER];
+        bytes.extend_from_slice(&d.input()[begin..d.position()]);
+        Ok(Self::place_texts(bytes, holder, &lease))
     }
 }
 
@@ -134,10 +174,10 @@ impl Order for ByCall {
 
 /// An entry in an order.
 #[derive(Clone)]
-struct In<O>(Entry, PhantomData<O>);
+struct In<O>(Packed, PhantomData<O>);
 
 impl<O: Order> In<O> {
-    fn new(entry: Entry) -> Self {
+    fn new(entry: Packed) -> Self {
         Self(entry, PhantomData)
     }
 }
@@ -201,6 +241,11 @@ impl Leases {
         self.by_leg.get(&Place::leg(key)).map(|found| found.0.lease())
     }
 
+    /// All as they are kept, by holder and leg.
+    pub fn packed(&self) -> impl Iterator<Item = &Packed> {
+        self.by_leg.iter().map(|found| &found.0)
+    }
+
     /// All, by holder and leg.
     pub fn iter(&self) -> impl Iterator<Item = (LeaseKey, Lease)> {
         self.by_leg.iter().map(|found| (found.0.key(), found.0.lease()))
@@ -214,7 +259,7 @@ impl Leases {
             .map(|found| (found.0.key(), found.0.lease()))
     }
 
-    fn entries_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = &'a Entry> + use<'a> {
+    fn packed_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = &'a Packed> + use<'a> {
         let wanted = call.clone();
         self.by_call
             .range(Place::call(call)..)
@@ -225,17 +270,17 @@ impl Leases {
     /// Whether a call has any.
     #[must_use]
     pub fn has_call(&self, call: &CallId) -> bool {
-        self.entries_of_call(call).next().is_some()
+        self.packed_of_call(call).next().is_some()
     }
 
     /// The legs of a call that have one, on every node.
     pub fn keys_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = LeaseKey> + use<'a> {
-        self.entries_of_call(call).map(Entry::key)
+        self.packed_of_call(call).map(Packed::key)
     }
 
     /// Those of a call, on every node.
     pub fn of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = (HolderId, Lease)> + use<'a> {
-        self.entries_of_call(call).map(Entry::whole)
+        self.packed_of_call(call).map(Packed::whole)
     }
 
     /// All by call, or those of the calls after one.
@@ -260,8 +305,7 @@ impl Leases {
     }
 
     /// Puts a lease in, instead of the one its leg had.
-    pub(crate) fn insert(&mut self, holder: HolderId, lease: &Lease) {
-        let entry = Entry::new(holder, lease);
+    pub(crate) fn insert(&mut self, entry: Packed) {
         // Not replaced in place: the lease before may have been of another call.
         if let Some(before) = self.by_leg.insert(In::new(entry.clone())) {
             self.by_call.remove(&before.0.place());
@@ -348,7 +392,7 @@ mod tests {
         {
             let holder = u32::try_from(number).expect("few");
             let lease = lease(number as u64, call, leg);
-            leases.insert(HolderId(holder), &lease);
+            leases.insert(Packed::new(HolderId(holder), &lease));
             assert_eq!(leases.get(&key(holder, leg)), Some(lease.clone()));
             assert!(leases.of_call(&lease.info.call).any(|found| found == (HolderId(holder), lease.clone())));
         }
@@ -362,8 +406,8 @@ mod tests {
     #[test]
     fn a_leg_that_changes_its_call_is_in_one_call_only() {
         let mut leases = Leases::default();
-        leases.insert(HolderId(1), &lease(1, "before", "leg"));
-        leases.insert(HolderId(1), &lease(2, "after", "leg"));
+        leases.insert(Packed::new(HolderId(1), &lease(1, "before", "leg")));
+        leases.insert(Packed::new(HolderId(1), &lease(2, "after", "leg")));
         assert_eq!((leases.len(), leases.by_call.len()), (1, 1));
         assert!(!leases.has_call(&CallId::new("before").expect("an id")));
         assert_eq!(leases.by_call(None).map(|(_, lease)| lease.id).collect::<Vec<_>>(), [LeaseId(2)]);
@@ -374,7 +418,10 @@ mod tests {
         let mut leases = Leases::default();
         for (number, call) in ["c", "a", "b", "ab"].into_iter().enumerate() {
             for holder in [1, 2] {
-                leases.insert(HolderId(holder), &lease(number as u64, call, &format!("leg-{call}")));
+                leases.insert(Packed::new(
+                    HolderId(holder),
+                    &lease(number as u64, call, &format!("leg-{call}")),
+                ));
             }
         }
         let listed = |after: Option<&str>| {

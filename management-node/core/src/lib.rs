@@ -29,7 +29,7 @@ pub use command::*;
 pub use event::*;
 pub use explain::{AlarmNote, Explanation, LiveView, Outcome};
 pub use holder::*;
-pub use leases::Leases;
+pub use leases::{Leases, Packed};
 pub use machine::PoolMachine;
 pub use slots::MAX_REPORTS;
 pub use state::*;

@@ -7,6 +7,7 @@ use headroom_core::{Call, Charge, LeaseId, LegId, Media, Millis, Shared};
 use crate::allocate::{admit, told};
 use crate::command::{Leased, LegAnswer, Mutation, Verdict};
 use crate::event::Event;
+use crate::leases::Packed;
 use crate::machine::PoolTx;
 use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Origin};
 
@@ -129,5 +130,5 @@ fn adopt_leg(tx: &mut PoolTx<'_>, at: Millis, key: &LeaseKey, running: RunningLe
         granted_at: at,
         pool,
     };
-    tx.emit(Event::LeaseGranted { holder: key.holder, lease: Shared::new(lease) });
+    tx.emit(Event::LeaseGranted(Packed::new(key.holder, &lease)));
 }

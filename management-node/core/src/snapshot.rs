@@ -19,10 +19,7 @@ impl Pool {
         let nodes = self.nodes.iter().map(|(name, n)| restored(Part::Node(name.clone(), Shared::clone(n))));
         let certificates =
             self.certificates.iter().map(|(hash, n)| restored(Part::Certificate(*hash, n.clone())));
-        let leases = self
-            .leases
-            .iter()
-            .map(|(key, lease)| Event::LeaseGranted { holder: key.holder, lease: Shared::new(lease) });
+        let leases = self.leases.packed().map(|packed| Event::LeaseGranted(packed.clone()));
         let holders = self.holders.iter().map(|(id, h)| restored(Part::Holder(*id, Shared::clone(h))));
         let usage = self.usage.iter().map(|(feature, u)| restored(Part::Usage(feature.clone(), *u)));
         let reported = self.reported.iter().map(|key| restored(Part::Reported(key.clone())));

@@ -63,6 +63,9 @@ enum Part {
     Space,
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let cli = Cli::parse();
     headroom_shared::tls::install_provider();

@@ -4,7 +4,7 @@
 use headroom_core::{CallId, Charge, Feature, LegId, Media, Millis, NodeName, Shared, Units};
 
 use crate::holder::Holder;
-use crate::leases::Packed;
+use crate::leases::{Counted, Packed};
 use crate::state::{
     Denial, Ended, EndedHow, HolderId, Lease, LeaseKey, MAX_DENIAL_BYTES, MAX_DENIALS, MAX_ENDED,
     MAX_MINUTES, Origin, Pool,
@@ -52,8 +52,8 @@ impl Pool {
         }
     }
 
-    fn tally(holder: &mut Holder, lease: &Lease, add: bool) {
-        let (leg, call, charge) = (&lease.leg.leg, &lease.info.call, &lease.charge);
+    fn tally(holder: &mut Holder, lease: &Counted, add: bool) {
+        let (leg, call, charge) = (&lease.key.leg, &lease.call, &lease.charge);
         if charge.feature == Feature::Call {
             holder.units =
                 if add { holder.units.plus(charge.units) } else { holder.units.above(charge.units) };
@@ -67,53 +67,53 @@ impl Pool {
     }
 
     pub(crate) fn put_lease(&mut self, packed: &Packed) {
-        let (id, lease) = (packed.holder(), packed.lease());
-        let call = &lease.info.call;
-        if !self.leases.has_call(call) {
+        let lease = packed.counted();
+        if !self.leases.has_call(&lease.call) {
             self.counters.calls += 1;
         }
-        self.count(call, &lease.charge);
-        if let Some(holder) = self.holder_mut(id) {
+        self.count(&lease.call, &lease.charge);
+        if let Some(holder) = self.holder_mut(packed.holder()) {
             Self::tally(holder, &lease, true);
-        }
-        if lease.origin == Origin::Reserved {
-            self.reserved.insert(LeaseKey { holder: id, leg: lease.leg.leg });
         }
         self.counters.lease = self.counters.lease.max(lease.id.0);
         self.leases.insert(packed.clone());
+        if lease.origin == Origin::Reserved {
+            self.reserved.insert(lease.key);
+        }
     }
 
-    pub(crate) fn take_lease(&mut self, key: &LeaseKey) -> Option<Lease> {
-        let lease = self.leases.remove(key)?;
-        let call = &lease.info.call;
+    fn take_lease(&mut self, key: &LeaseKey) -> Option<Packed> {
+        let packed = self.leases.remove(key)?;
+        let lease = packed.counted();
         self.reserved.remove(key);
         self.reported.remove(key);
         if let Some(holder) = self.holder_mut(key.holder) {
             Self::tally(holder, &lease, false);
         }
-        self.uncount(call, &lease.charge);
-        if !self.leases.has_call(call) {
+        self.uncount(&lease.call, &lease.charge);
+        if !self.leases.has_call(&lease.call) {
             self.counters.calls = self.counters.calls.saturating_sub(1);
         }
-        Some(lease)
+        Some(packed)
     }
 
     /// Changes a lease in place: out of the tallies and in again.
     pub(crate) fn change_lease(&mut self, key: &LeaseKey, media: Media, charge: &Charge) {
         // Out of the books while counting, so that a per-call charge sees the other legs only.
         let Some(before) = self.leases.remove(key) else { return };
-        let mut after = before.clone();
+        let mut after = before.lease();
         after.leg.media = media;
         after.charge = charge.clone();
+        let (before, after) = (before.counted(), Packed::new(key.holder, &after));
         if let Some(holder) = self.holder_mut(key.holder) {
             Self::tally(holder, &before, false);
-            Self::tally(holder, &after, true);
+            Self::tally(holder, &after.counted(), true);
         }
-        if before.charge != after.charge {
-            self.uncount(&before.info.call, &before.charge);
-            self.count(&before.info.call, &after.charge);
+        if before.charge != *charge {
+            self.uncount(&before.call, &before.charge);
+            self.count(&before.call, charge);
         }
-        self.leases.insert(Packed::new(key.holder, &after));
+        self.leases.insert(after);
     }
 
     pub(crate) fn remember_ended(&mut self, ended: Shared<Ended>) {
@@ -127,13 +127,9 @@ impl Pool {
     }
 
     pub(crate) fn end_lease(&mut self, key: &LeaseKey, how: EndedHow, at: Millis) {
-        if let Some(lease) = self.take_lease(key) {
-            self.remember_ended(Shared::new(Ended {
-                holder: key.holder,
-                lease: Shared::new(lease),
-                how,
-                at,
-            }));
+        if let Some(packed) = self.take_lease(key) {
+            let lease = Shared::new(packed.lease());
+            self.remember_ended(Shared::new(Ended { holder: key.holder, lease, how, at }));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod contract;
 mod histories;
+mod leases;
 mod rules;
 mod story;
 

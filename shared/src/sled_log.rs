@@ -16,8 +16,8 @@
 //! volatile cache. After a failed write or sync nothing is tried again: the kernel may have dropped
 //! what it could not write, and a second sync would lie.
 //!
-//! sled takes damage at its end for a write that was cut short, and opens without it. The
-//! [`witness`] beside it knows better which record was the last.
+//! sled takes damage at its end for a write that was cut short, and opens without it. A witness beside
+//! it, a file of its own, knows better which record was the last.
 
 mod files;
 mod pieces;

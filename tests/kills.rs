@@ -7,8 +7,7 @@ use std::time::Duration;
 use headroom_deploy::agent::{Agent, simple_call};
 use headroom_deploy::fleet::Options;
 use headroom_proto::common::Call;
-use headroom_proto::lease::{AllocateResponse, call_answer};
-use headroom_tests::peer::{Peer, connect_lazily, one_leg, undecided};
+use headroom_tests::peer::{Peer, connect_lazily, granted, one_leg, undecided};
 use headroom_tests::{Deployment, until};
 
 const KILLS: u32 = 200;
@@ -136,7 +135,8 @@ impl Node {
             let answer = match &asked {
                 Asked::Calls(names) => {
                     let calls: Vec<Call> = names.iter().map(|name| one_leg(name)).collect();
-                    self.peer.allocate(calls).await.map(granted)
+                    let answer = self.peer.allocate(calls).await;
+                    answer.map(|answer| granted(&answer).map(str::to_owned).collect())
                 }
                 Asked::Ends(names) => self.peer.release(names.clone()).await.map(|()| BTreeSet::new()),
             };
@@ -157,13 +157,6 @@ impl Node {
             }
         }
     }
-}
-
-fn granted(answer: AllocateResponse) -> BTreeSet<String> {
-    let granted = |answer: &headroom_proto::lease::CallAnswer| {
-        matches!(answer.answer, Some(call_answer::Answer::Granted(_)))
-    };
-    answer.answers.into_iter().filter(granted).map(|answer| answer.call).collect()
 }
 
 async fn all_ask(nodes: &mut Vec<Node>, once: bool, meanwhile: impl Future<Output = ()>) {

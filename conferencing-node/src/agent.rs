@@ -278,7 +278,7 @@ impl Agent {
         let last = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match self.ask(Command::Status).await {
             Ok(Reply::Status(status)) => {
-                last().clone_from(&Some(*status.clone()));
+                *last() = Some((*status).clone());
                 Ok(*status)
             }
             Err(AgentError::Submit(

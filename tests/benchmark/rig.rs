@@ -83,7 +83,7 @@ impl Rig {
                 let names: Vec<_> = (0..mine).map(|leg| format!("held-{number}-{leg}")).collect();
                 for some in names.chunks(FILL) {
                     let answer = peer.allocate(some.iter().map(|name| one_leg(name)).collect()).await?;
-                    if headroom_tests::peer::granted(&answer) != some.len() {
+                    if headroom_tests::peer::granted(&answer).count() != some.len() {
                         bail!("not granted: {answer:?}");
                     }
                 }
@@ -98,15 +98,21 @@ impl Rig {
 
     /// The process of the management node.
     pub(crate) fn pid(&self) -> Result<u32> {
-        let file = self.fleet.layout().endpoints("management");
-        Ok(Endpoints::read(&file).map_err(anyhow::Error::msg)?.pid)
+        Ok(self.endpoints()?.pid)
     }
 
     /// Where its metrics are.
     pub(crate) fn metrics(&self) -> Result<SocketAddr> {
-        let file = self.fleet.layout().endpoints("management");
-        let endpoints = Endpoints::read(&file).map_err(anyhow::Error::msg)?;
-        endpoints.addresses.get("metrics").context("no metrics")?.parse().context("the metrics' address")
+        self.endpoints()?
+            .addresses
+            .get("metrics")
+            .context("no metrics")?
+            .parse()
+            .context("the metrics' address")
+    }
+
+    fn endpoints(&self) -> Result<Endpoints> {
+        Endpoints::read(&self.fleet.layout().endpoints("management")).map_err(anyhow::Error::msg)
     }
 
     /// The folder of its store.

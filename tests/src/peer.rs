@@ -2,13 +2,13 @@
 //! settles what it does not know by asking the same number again.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use headroom_proto::common::{Call, Charge, Direction, Leg, Media, Presentation, Protocol, Service};
 use headroom_proto::lease::lease_service_client::LeaseServiceClient;
 use headroom_proto::lease::{
-    AdoptRequest, AdoptResponse, AllocateRequest, AllocateResponse, HeartbeatRequest, HeartbeatResponse,
-    LegSet, OpenSessionRequest, OpenSessionResponse, ReleaseRequest, RunningLeg, Session, call_answer,
+    AdoptRequest, AdoptResponse, AllocateRequest, AllocateResponse, CallAnswer, HeartbeatRequest,
+    HeartbeatResponse, LegSet, OpenSessionRequest, OpenSessionResponse, ReleaseRequest, RunningLeg, Session,
+    call_answer,
 };
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
@@ -154,12 +154,10 @@ pub fn running(name: &str, admitted_at_ms: i64) -> RunningLeg {
     RunningLeg { call: Some(one_leg(name)), charge: Some(charge), admitted_at_ms }
 }
 
-/// How many of the calls asked for were granted.
-#[must_use]
-pub fn granted(answer: &AllocateResponse) -> usize {
-    let granted =
-        |a: &&headroom_proto::lease::CallAnswer| matches!(a.answer, Some(call_answer::Answer::Granted(_)));
-    answer.answers.iter().filter(granted).count()
+/// The calls that were granted.
+pub fn granted(answer: &AllocateResponse) -> impl Iterator<Item = &str> {
+    let granted = |a: &&CallAnswer| matches!(a.answer, Some(call_answer::Answer::Granted(_)));
+    answer.answers.iter().filter(granted).map(|answer| answer.call.as_str())
 }
 
 /// Whether a request got no decision: the service is away or just came back, and the same number is to
@@ -174,9 +172,4 @@ pub fn undecided(status: &Status) -> bool {
             | Code::DeadlineExceeded
             | Code::ResourceExhausted
     )
-}
-
-/// A little time before an undecided request is repeated.
-pub async fn breathe() {
-    tokio::time::sleep(Duration::from_millis(10)).await;
 }

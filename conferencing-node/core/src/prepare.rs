@@ -18,6 +18,7 @@ const PROBE: Millis = Millis(2_000);
 const PATIENT: Millis = Millis(5_000);
 /// Most past events in one heartbeat.
 const MAX_PAST: usize = 64;
+
 impl Volatile {
     /// Whether the request in flight is about this leg.
     #[must_use]

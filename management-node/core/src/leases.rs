@@ -347,10 +347,8 @@ impl Leases {
 
 impl PartialEq for Leases {
     fn eq(&self, other: &Self) -> bool {
-        // Entries are equal by their places alone, leases by all that they say.
-        let all =
-            |leases: &Self| leases.by_leg.iter().map(|found| Arc::clone(&found.0.0)).collect::<Vec<_>>();
-        all(self) == all(other)
+        // In an order, entries are equal by their places alone; leases are by all that they say.
+        self.packed().map(|packed| &packed.0).eq(other.packed().map(|packed| &packed.0))
     }
 }
 

@@ -118,7 +118,7 @@ impl Pool {
                     holder.past_recorded = *number;
                 }
             }
-            Event::PastLeg(ended) => self.remember_ended(Shared::clone(ended)),
+            Event::PastLeg(ended) => self.remember_ended(ended.clone()),
             Event::RolledBack(rollback) => {
                 self.rollback = Some(rollback.clone());
                 self.fence_all();
@@ -245,7 +245,7 @@ impl Pool {
                 self.minutes.insert((*minute, *reason), *count);
             }
             Part::Ended(number, ended) => {
-                self.ended.insert(*number, Shared::clone(ended));
+                self.ended.insert(*number, ended.clone());
             }
             Part::Counters(counters) => self.counters = *counters,
             Part::License(id, installed) => {

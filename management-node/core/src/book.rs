@@ -116,7 +116,7 @@ impl Pool {
         self.leases.insert(after);
     }
 
-    pub(crate) fn remember_ended(&mut self, ended: Shared<Ended>) {
+    pub(crate) fn remember_ended(&mut self, ended: Ended) {
         self.counters.ended += 1;
         self.ended.insert(self.counters.ended, ended);
         if self.ended.len() > MAX_ENDED
@@ -127,9 +127,8 @@ impl Pool {
     }
 
     pub(crate) fn end_lease(&mut self, key: &LeaseKey, how: EndedHow, at: Millis) {
-        if let Some(packed) = self.take_lease(key) {
-            let lease = Shared::new(packed.lease());
-            self.remember_ended(Shared::new(Ended { holder: key.holder, lease, how, at }));
+        if let Some(lease) = self.take_lease(key) {
+            self.remember_ended(Ended { lease, how, at });
         }
     }
 

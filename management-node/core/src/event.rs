@@ -224,7 +224,7 @@ pub enum Event {
     },
     /// A leg that began and ended out of contact, for the history.
     #[n(19)]
-    PastLeg(#[n(0)] Shared<Ended>),
+    PastLeg(#[n(0)] Ended),
     /// The store was found older than what a node has seen: every session is fenced.
     #[n(22)]
     RolledBack(#[n(0)] Rollback),
@@ -263,7 +263,7 @@ pub enum Part {
     Minute(#[n(0)] i64, #[n(1)] DenialReason, #[n(2)] u64),
     /// An ended lease.
     #[n(8)]
-    Ended(#[n(0)] u64, #[n(1)] Shared<Ended>),
+    Ended(#[n(0)] u64, #[n(1)] Ended),
     /// What was handed out last.
     #[n(9)]
     Counters(#[n(0)] Counters),

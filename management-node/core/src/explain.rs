@@ -1,7 +1,7 @@
 //! How decisions came about, and what an administrator should look at.
 
 use headroom_core::rating::explain as explain_rating;
-use headroom_core::{Call, CallId, Charge, DenialReason, Feature, LegId, Millis, NodeName, Shared};
+use headroom_core::{Call, CallId, Charge, DenialReason, Feature, LegId, Millis, NodeName};
 
 use crate::capacity::{FeatureLicense, LicenseState};
 use crate::state::{Ended, EndedHow, HolderId, Lease, Liveness, Origin, Pool, PoolInstant};
@@ -111,22 +111,22 @@ impl Pool {
         }
     }
 
+    fn explain_ended(&self, ended: &Ended) -> Explanation {
+        self.explain_lease(ended.lease.holder(), &ended.lease.lease(), Outcome::Ended(ended.how))
+    }
+
     fn explain_where(
         &self,
         leases: Vec<(HolderId, Lease)>,
-        wanted: impl Fn(&CallId, &LegId) -> bool,
+        wanted: impl Fn(&str, &str) -> bool,
     ) -> Vec<Explanation> {
         let running = leases.iter().map(|(h, lease)| self.explain_lease(*h, lease, Outcome::Running));
-        let was = |ended: &&Shared<Ended>| wanted(&ended.lease.info.call, &ended.lease.leg.leg);
-        let ended = self
-            .ended
-            .values()
-            .filter(was)
-            .map(|ended| self.explain_lease(ended.holder, &ended.lease, Outcome::Ended(ended.how)));
+        let was = |ended: &&Ended| wanted(ended.lease.call_name(), ended.lease.leg_name());
+        let ended = self.ended.values().filter(was).map(|ended| self.explain_ended(ended));
         let denied = self
             .denials
             .values()
-            .filter(|d| d.call.legs.iter().any(|leg| wanted(&d.call.info.call, &leg.leg)))
+            .filter(|d| d.call.legs.iter().any(|leg| wanted(d.call.info.call.as_str(), leg.leg.as_str())))
             .map(|denial| self.explain_denial(denial));
         let mut all: Vec<_> = running.chain(ended).chain(denied).collect();
         all.sort_by_key(|explanation| std::cmp::Reverse(explanation.at));
@@ -137,7 +137,7 @@ impl Pool {
     #[must_use]
     pub fn explain_call(&self, call: &CallId) -> Vec<Explanation> {
         let leases = self.leases.of_call(call).collect();
-        self.explain_where(leases, |its, _| its == call)
+        self.explain_where(leases, |its, _| its == call.as_str())
     }
 
     /// The decisions about a leg, newest first.
@@ -148,7 +148,7 @@ impl Pool {
             .keys()
             .filter_map(|holder| self.lease(*holder, leg).map(|lease| (*holder, lease)))
             .collect();
-        self.explain_where(leases, |_, its| its == leg)
+        self.explain_where(leases, |_, its| its == leg.as_str())
     }
 
     /// The newest decision of all.
@@ -156,11 +156,11 @@ impl Pool {
     pub fn explain_last(&self) -> Option<Explanation> {
         let running =
             self.leases.newest().map(|(holder, lease)| self.explain_lease(holder, &lease, Outcome::Running));
-        let ended = self
-            .ended
-            .values()
-            .max_by_key(|ended| (ended.lease.granted_at, ended.lease.id))
-            .map(|ended| self.explain_lease(ended.holder, &ended.lease, Outcome::Ended(ended.how)));
+        let granted = |ended: &&Ended| {
+            let lease = ended.lease.lease();
+            (lease.granted_at, lease.id)
+        };
+        let ended = self.ended.values().max_by_key(granted).map(|ended| self.explain_ended(ended));
         let denied = self.denials.get_max().map(|(_, denial)| self.explain_denial(denial));
         // A denial wins a tie: it is what people ask about.
         [running, ended, denied].into_iter().flatten().max_by_key(|explanation| explanation.at)

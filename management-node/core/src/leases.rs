@@ -21,6 +21,9 @@ use crate::state::{HolderId, Lease, LeaseKey, Origin};
 const OWN: &str = "a lease in the books is whole";
 /// Bytes before the encoded lease: the holder, and where in the encoded lease its leg and its call stand.
 const HEADER: usize = 10;
+/// Where in the header stand two bytes of place and one of length of the leg, and of the call.
+const LEG: usize = 4;
+const CALL: usize = 7;
 
 /// What the tallies count of a lease, which is much less than all that it says.
 pub(crate) struct Counted {
@@ -32,7 +35,7 @@ pub(crate) struct Counted {
 }
 
 /// A lease and who holds it, encoded.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Packed(Arc<[u8]>);
 
 impl Packed {
@@ -48,7 +51,7 @@ impl Packed {
     /// Fills in the header before an encoded lease.
     fn place_texts(mut bytes: Vec<u8>, holder: HolderId, lease: &Lease) -> Self {
         bytes[..4].copy_from_slice(&holder.0.to_be_bytes());
-        for (at, text) in [(4, lease.leg.leg.as_str()), (7, lease.info.call.as_str())] {
+        for (at, text) in [(LEG, lease.leg.leg.as_str()), (CALL, lease.info.call.as_str())] {
             let (place, length) = find(&bytes[HEADER..], text.as_bytes());
             bytes[at..at + 2].copy_from_slice(&place.to_be_bytes());
             bytes[at + 2] = length;
@@ -67,17 +70,20 @@ impl Packed {
         &self.0[place..place + usize::from(self.0[at + 2])]
     }
 
-    fn leg(&self) -> &[u8] {
-        self.text(4)
+    /// The leg's id.
+    #[must_use]
+    pub fn leg_name(&self) -> &str {
+        std::str::from_utf8(self.text(LEG)).expect(OWN)
     }
 
-    fn call(&self) -> &[u8] {
-        self.text(7)
+    /// The call's id.
+    #[must_use]
+    pub fn call_name(&self) -> &str {
+        std::str::from_utf8(self.text(CALL)).expect(OWN)
     }
 
     fn key(&self) -> LeaseKey {
-        let leg = std::str::from_utf8(self.leg()).ok().and_then(|leg| LegId::new(leg).ok());
-        LeaseKey { holder: self.holder(), leg: leg.expect(OWN) }
+        LeaseKey { holder: self.holder(), leg: LegId::new(self.leg_name()).expect(OWN) }
     }
 
     /// The lease.
@@ -103,12 +109,12 @@ impl Packed {
             Ok::<_, decode::Error>((id, decoder.decode()?, decoder.decode()?))
         };
         let (id, charge, origin) = read().expect(OWN);
-        let call = std::str::from_utf8(self.call()).ok().and_then(|call| CallId::new(call).ok());
-        Counted { id, key: self.key(), call: call.expect(OWN), charge, origin }
+        let call = CallId::new(self.call_name()).expect(OWN);
+        Counted { id, key: self.key(), call, charge, origin }
     }
 
     fn place(&self) -> Place<'_> {
-        Place { holder: self.holder(), leg: self.leg(), call: self.call() }
+        Place { holder: self.holder(), leg: self.text(LEG), call: self.text(CALL) }
     }
 
     fn whole(&self) -> (HolderId, Lease) {
@@ -288,7 +294,7 @@ impl Leases {
         self.by_call
             .range(Place::call(call)..)
             .map(|found| &found.0)
-            .take_while(move |found| found.call() == wanted.as_str().as_bytes())
+            .take_while(move |found| found.call_name() == wanted.as_str())
     }
 
     /// Whether a call has any.
@@ -317,7 +323,7 @@ impl Leases {
         self.by_call
             .range(begin..)
             .skip_while(move |found| {
-                skip.as_ref().is_some_and(|skip| found.0.call() == skip.as_str().as_bytes())
+                skip.as_ref().is_some_and(|skip| found.0.call_name() == skip.as_str())
             })
             .map(|found| found.0.whole())
     }
@@ -348,7 +354,7 @@ impl Leases {
 impl PartialEq for Leases {
     fn eq(&self, other: &Self) -> bool {
         // In an order, entries are equal by their places alone; leases are by all that they say.
-        self.packed().map(|packed| &packed.0).eq(other.packed().map(|packed| &packed.0))
+        self.packed().eq(other.packed())
     }
 }
 

@@ -7,6 +7,7 @@ use headroom_core::{Call, LegSet, Millis, NodeName, Shared};
 use crate::command::{Beat, Heartbeat, OpenRequest, Opened, Past, PastEvent, Refusal, Reported};
 use crate::event::Event;
 use crate::holder::{Phase, Session};
+use crate::leases::Packed;
 use crate::machine::PoolTx;
 use crate::state::{
     CertificateHash, Denial, Ended, EndedHow, HolderId, Lease, Origin, Pool, PoolInstant, Rollback,
@@ -276,9 +277,8 @@ fn record_past(tx: &mut PoolTx<'_>, now: Millis, id: HolderId, past: Vec<Past>) 
                 tx.emit(Event::Denied(Shared::new(denied_by_node(id, at, call, reason))));
             }
             PastEvent::Ended(running) => {
-                let lease = Shared::new(past_lease(&running, now));
-                let ended = Ended { holder: id, lease, how: EndedHow::Released, at };
-                tx.emit(Event::PastLeg(Shared::new(ended)));
+                let lease = Packed::new(id, &past_lease(&running, now));
+                tx.emit(Event::PastLeg(Ended { lease, how: EndedHow::Released, at }));
             }
         }
     }

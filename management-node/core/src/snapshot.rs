@@ -28,7 +28,7 @@ impl Pool {
         let denials = self.denials.iter().map(|(n, d)| restored(Part::Denial(*n, Shared::clone(d))));
         let minutes =
             self.minutes.iter().map(|((minute, reason), n)| restored(Part::Minute(*minute, *reason, *n)));
-        let ended = self.ended.iter().map(|(n, e)| restored(Part::Ended(*n, Shared::clone(e))));
+        let ended = self.ended.iter().map(|(n, e)| restored(Part::Ended(*n, e.clone())));
         let rollback = self.rollback.iter().map(|rollback| restored(Part::Rollback(rollback.clone())));
         let counters = std::iter::once_with(|| restored(Part::Counters(self.counters)));
         identity

@@ -12,7 +12,7 @@ use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
 use crate::holder::{Holder, Node};
-use crate::leases::Leases;
+use crate::leases::{Leases, Packed};
 use crate::slots::Slots;
 
 /// Denials kept in full; older ones only count.
@@ -182,17 +182,14 @@ pub enum EndedHow {
 /// A lease that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Ended {
-    /// Who held it.
+    /// The lease as it was, and who held it.
     #[n(0)]
-    pub holder: HolderId,
-    /// The lease as it was.
-    #[n(1)]
-    pub lease: Shared<Lease>,
+    pub lease: Packed,
     /// How it ended.
-    #[n(2)]
+    #[n(1)]
     pub how: EndedHow,
     /// When it ended.
-    #[n(3)]
+    #[n(2)]
     pub at: Millis,
 }
 
@@ -338,7 +335,7 @@ pub struct Pool {
     /// Denials by minute since 1970.
     pub minutes: OrdMap<(i64, DenialReason), u64>,
     /// The newest ended leases.
-    pub ended: OrdMap<u64, Shared<Ended>>,
+    pub ended: OrdMap<u64, Ended>,
     /// When this store was last found older than what a node has seen.
     pub rollback: Option<Rollback>,
     /// What was handed out last.

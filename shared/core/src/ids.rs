@@ -34,22 +34,27 @@ pub enum IdError {
     },
 }
 
-fn check(text: &str, limit: usize, allowed: fn(char) -> bool) -> Result<(), IdError> {
+fn check(text: &str, limit: usize, forbidden: fn(&str) -> Option<(usize, char)>) -> Result<(), IdError> {
     if text.len() > limit {
         return Err(IdError::TooLong { len: text.len(), limit });
     }
-    match text.char_indices().find(|(_, c)| !allowed(*c)) {
+    match forbidden(text) {
         Some((at, found)) => Err(IdError::Character { found, at }),
         None => Ok(()),
     }
 }
 
-fn printable(c: char) -> bool {
-    !c.is_control()
+/// The first control character.
+fn control(text: &str) -> Option<(usize, char)> {
+    // Nearly all texts are plain, and many bytes at a time are seen to be.
+    let plain = text.bytes().fold(true, |plain, byte| plain & (0x20..0x7f).contains(&byte));
+    if plain { None } else { text.char_indices().find(|(_, c)| c.is_control()) }
 }
 
-fn name_character(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+/// The first character that a name cannot have.
+fn unnameable(text: &str) -> Option<(usize, char)> {
+    let nameable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.char_indices().find(|(_, c)| !nameable(*c))
 }
 
 /// One allocation for all: most texts of most legs are empty.
@@ -59,7 +64,7 @@ fn nothing() -> Arc<str> {
 }
 
 macro_rules! text_type {
-    ($(#[$doc:meta])* $name:ident, $limit:expr, $allowed:expr, empty: $empty:expr) => {
+    ($(#[$doc:meta])* $name:ident, $limit:expr, $forbidden:expr, empty: $empty:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -73,7 +78,7 @@ macro_rules! text_type {
                 if text.is_empty() && !$empty {
                     return Err(IdError::Empty);
                 }
-                check(text, $limit, $allowed)?;
+                check(text, $limit, $forbidden)?;
                 Ok(Self(if text.is_empty() { nothing() } else { Arc::from(text) }))
             }
 
@@ -130,27 +135,27 @@ macro_rules! text_type {
 
 text_type!(
     /// A call, the same on every node that runs a leg of it.
-    CallId, MAX_TEXT, printable, empty: false
+    CallId, MAX_TEXT, control, empty: false
 );
 text_type!(
     /// A leg, unique on its node.
-    LegId, MAX_TEXT, printable, empty: false
+    LegId, MAX_TEXT, control, empty: false
 );
 text_type!(
     /// A media server that uses a conferencing node; empty is the default one.
-    SourceId, MAX_TEXT, printable, empty: true
+    SourceId, MAX_TEXT, control, empty: true
 );
 text_type!(
     /// A conferencing node's name within its deployment.
-    NodeName, MAX_NODE_NAME, name_character, empty: false
+    NodeName, MAX_NODE_NAME, unnameable, empty: false
 );
 text_type!(
     /// A license's id.
-    LicenseId, MAX_TEXT, printable, empty: false
+    LicenseId, MAX_TEXT, control, empty: false
 );
 text_type!(
     /// Free text from outside: addresses, conference names, references.
-    Text, MAX_TEXT, printable, empty: true
+    Text, MAX_TEXT, control, empty: true
 );
 
 macro_rules! empty_default {
@@ -201,6 +206,9 @@ mod tests {
         assert_eq!(LegId::new(""), Err(IdError::Empty));
         assert_eq!(LegId::new(&"x".repeat(256)), Err(IdError::TooLong { len: 256, limit: 255 }));
         assert_eq!(LegId::new("a\nb"), Err(IdError::Character { found: '\n', at: 1 }));
+        assert_eq!(LegId::new("ä\u{85}"), Err(IdError::Character { found: '\u{85}', at: 2 }));
+        assert_eq!(LegId::new("a\u{7f}"), Err(IdError::Character { found: '\u{7f}', at: 1 }));
+        assert!(Text::new("Jürgen Müller").is_ok());
         assert_eq!(NodeName::new("a/b"), Err(IdError::Character { found: '/', at: 1 }));
         assert!(LegId::new(&"x".repeat(255)).is_ok());
         assert!(Text::new("").is_ok());

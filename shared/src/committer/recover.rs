@@ -1,6 +1,7 @@
 //! From a log back to a state: exactly, or not at all.
 
 use std::ops::ControlFlow;
+use std::sync::mpsc;
 
 use headroom_core::machine::Machine;
 use headroom_core::record::{self, Link, RecordError};
@@ -73,69 +74,68 @@ pub fn recover<M: Machine>(log: &dyn Log) -> Result<Recovered<M>, RecoverError> 
     Err(first_error.unwrap_or(RecoverError::Head { sequence: contents.head.sequence }))
 }
 
+/// How many decoded pieces may wait to be applied.
+const AHEAD: usize = 16;
+
+/// Reads, checks and decodes on one thread, and applies on this one: each is about half of the work.
 fn replay<M: Machine>(log: &dyn Log, contents: &Contents, base: Link) -> Result<Recovered<M>, RecoverError> {
-    let mut recovered = Recovered::<M> {
-        state: M::State::default(),
-        generation: contents.generation,
-        head: base,
-        since_snapshot: 0,
+    let mut state = M::State::default();
+    let read = std::thread::scope(|scope| {
+        let (pieces, decoded) = mpsc::sync_channel::<Vec<M::Event>>(AHEAD);
+        let reader = scope.spawn(move || read::<M>(log, contents, base, &pieces));
+        for event in decoded.into_iter().flatten() {
+            M::apply(&mut state, &event);
+        }
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    let Read { head, since_snapshot } = read;
+    Ok(Recovered { state, generation: contents.generation, head, since_snapshot })
+}
+
+/// How far a history was read.
+struct Read {
+    head: Link,
+    since_snapshot: u64,
+}
+
+/// Hands on the events of a whole history. A record's events are handed on only once the next one, or the
+/// head, has confirmed its hash: a machine never sees an event that was not written.
+fn read<M: Machine>(
+    log: &dyn Log,
+    contents: &Contents,
+    base: Link,
+    pieces: &mpsc::SyncSender<Vec<M::Event>>,
+) -> Result<Read, RecoverError> {
+    let mut read = Read { head: base, since_snapshot: 0 };
+    let (mut refused, mut chunks, mut unconfirmed) = (None, 0, Vec::new());
+    let mut take = |part: Part<'_>| match part {
+        Part::Chunk(bytes) => {
+            let item = Item::Chunk { snapshot: base.sequence, index: chunks };
+            chunks += 1;
+            record::open_chunk(bytes).map_err(|error| LogError::damaged(item, error.to_string()).into())
+        }
+        Part::Record(bytes) => {
+            let (link, _, events) = record::open::<M::Event>(read.head, bytes)?;
+            read.since_snapshot += weight(events.len());
+            read.head = link;
+            Ok(std::mem::replace(&mut unconfirmed, events))
+        }
     };
-    let mut refused = None;
-    let mut chunks = 0;
-    // A record is applied only once the next one, or the head, has confirmed its hash: a machine
-    // never sees an event that was not written.
-    let mut unconfirmed = Vec::new();
-    log.load(base, &mut |part| {
-        let applied = match part {
-            Part::Chunk(bytes) => {
-                let item = Item::Chunk { snapshot: base.sequence, index: chunks };
-                chunks += 1;
-                apply_chunk(&mut recovered, item, bytes)
-            }
-            Part::Record(bytes) => apply_record(&mut recovered, &mut unconfirmed, bytes),
-        };
-        match applied {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                refused = Some(error);
-                ControlFlow::Break(())
-            }
+    // Whoever applies ends before this only by a panic, which it then tells itself.
+    log.load(base, &mut |part| match take(part).map(|events| pieces.send(events)) {
+        Ok(Ok(())) => ControlFlow::Continue(()),
+        Ok(Err(_)) => ControlFlow::Break(()),
+        Err(error) => {
+            refused = Some(error);
+            ControlFlow::Break(())
         }
     })?;
     match refused {
         Some(error) => Err(error),
-        None if recovered.head != contents.head => {
-            Err(RecoverError::Head { sequence: contents.head.sequence })
-        }
+        None if read.head != contents.head => Err(RecoverError::Head { sequence: contents.head.sequence }),
         None => {
-            apply_all(&mut recovered, &unconfirmed);
-            Ok(recovered)
+            let _ = pieces.send(unconfirmed);
+            Ok(read)
         }
-    }
-}
-
-fn apply_chunk<M: Machine>(to: &mut Recovered<M>, item: Item, bytes: &[u8]) -> Result<(), RecoverError> {
-    let events: Vec<M::Event> =
-        record::open_chunk(bytes).map_err(|error| LogError::damaged(item, error.to_string()))?;
-    apply_all(to, &events);
-    Ok(())
-}
-
-fn apply_record<M: Machine>(
-    to: &mut Recovered<M>,
-    unconfirmed: &mut Vec<M::Event>,
-    bytes: &[u8],
-) -> Result<(), RecoverError> {
-    let (link, _, events) = record::open::<M::Event>(to.head, bytes)?;
-    apply_all(to, unconfirmed);
-    to.since_snapshot += weight(events.len());
-    to.head = link;
-    *unconfirmed = events;
-    Ok(())
-}
-
-fn apply_all<M: Machine>(to: &mut Recovered<M>, events: &[M::Event]) {
-    for event in events {
-        M::apply(&mut to.state, event);
     }
 }

@@ -3,6 +3,7 @@
 mod agreement;
 mod bad_input;
 mod deploy_command;
+mod disk;
 mod foreign;
 mod grace_faketime;
 mod kills;

@@ -44,6 +44,8 @@ pub struct Fleet {
     record: Record,
     licensing: Option<Service>,
     management: Option<Service>,
+    /// Further variables of its environment, as of the next start.
+    pub management_env: Vec<(String, OsString)>,
     management_address: SocketAddr,
     pool: Pool,
     nodes: Vec<Node>,
@@ -86,6 +88,7 @@ impl Fleet {
             record,
             licensing: None,
             management: None,
+            management_env: Vec::new(),
             management_address: nowhere,
             pool,
             nodes: Vec::new(),
@@ -230,7 +233,8 @@ impl Fleet {
         if let Some(ttl) = &self.options.session_ttl {
             words.extend(args([&"--session-ttl", ttl]));
         }
-        let launch = self.launch("management-node", "management", words);
+        let mut launch = self.launch("management-node", "management", words);
+        launch.env.clone_from(&self.management_env);
         let mut service = Service::spawn(&launch)?;
         let ready = service.ready(&self.layout.endpoints("management")).await;
         self.management = Some(service);
@@ -317,6 +321,12 @@ impl Fleet {
         }
         self.note()?;
         found.map(drop)
+    }
+
+    /// The process of the management node, while it runs.
+    #[must_use]
+    pub fn management_pid(&self) -> Option<u32> {
+        self.management.as_ref().map(Service::pid)
     }
 
     /// Kills the management node, as a crash would.

@@ -19,6 +19,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::admin_convert as convert;
 use crate::deployment::Deployment;
 use crate::lease_convert::{refusal, unexpected};
+use crate::observe;
 
 const DEFAULT_CALLS: usize = 1000;
 const MAX_CALLS: usize = 10_000;
@@ -72,7 +73,7 @@ impl AdminService for AdminApi {
     ) -> Result<Response<pb::GetPoolStatusResponse>, Status> {
         let (view, live, now) = self.look();
         let state = &view.state;
-        let alarms = state.alarms(&live, now.wall).into_iter().map(|alarm| pb::Alarm {
+        let alarms = observe::alarms(&self.pool, state, &live, now.wall).into_iter().map(|alarm| pb::Alarm {
             name: alarm.name.to_owned(),
             subject: alarm.subject,
             text: alarm.text,

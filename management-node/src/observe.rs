@@ -1,10 +1,27 @@
 //! The pool as metrics.
 
+use headroom_core::Millis;
 use headroom_core::time::Clock;
 use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::Handle;
 use headroom_shared::metrics::Sample;
-use management_core::{LiveView, Phase, PoolMachine};
+use management_core::{AlarmNote, LiveView, Phase, Pool, PoolMachine};
+
+/// What an administrator should look at: in the books, and around them.
+pub(crate) fn alarms(
+    pool: &Handle<PoolMachine>,
+    state: &Pool,
+    live: &LiveView,
+    at: Millis,
+) -> Vec<AlarmNote> {
+    let mut alarms = state.alarms(live, at);
+    if pool.snapshot_postponed() {
+        let text = "the disk is nearly full: no snapshot is written, and the log grows until it ends the \
+                    service; make room";
+        alarms.push(AlarmNote { name: "snapshot_postponed", subject: "store".into(), text: text.into() });
+    }
+    alarms
+}
 
 /// Takes a sample of the published state.
 pub(crate) fn sample(pool: &Handle<PoolMachine>, live: &LiveView) -> Sample {
@@ -35,7 +52,7 @@ pub(crate) fn sample(pool: &Handle<PoolMachine>, live: &LiveView) -> Sample {
     let meaning = "Sessions of nodes.";
     sample.gauge("headroom_sessions", meaning, &[("phase", "active")], sessions(|p| *p == Phase::Active));
     sample.gauge("headroom_sessions", meaning, &[("phase", "reporting")], sessions(|p| *p != Phase::Active));
-    for alarm in state.alarms(live, at) {
+    for alarm in alarms(pool, state, live, at) {
         let labels = [("name", alarm.name), ("subject", alarm.subject.as_str())];
         sample.gauge("headroom_alarm", "1 while the alarm is on.", &labels, 1);
     }

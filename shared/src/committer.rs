@@ -162,6 +162,7 @@ struct Shared<M: Machine> {
     view: ArcSwap<View<M>>,
     events: broadcast::Sender<Arc<Committed<M>>>,
     snapshot_writing: AtomicBool,
+    snapshot_postponed: AtomicBool,
 }
 
 /// Submits commands and reads the published state. Cheap to clone.
@@ -229,6 +230,13 @@ impl<M: Machine> Handle<M> {
     pub fn snapshot_writing(&self) -> bool {
         self.shared.snapshot_writing.load(Ordering::Relaxed)
     }
+
+    /// Whether the last snapshot was not written because the disk is nearly full. Until one is, the log
+    /// only grows.
+    #[must_use]
+    pub fn snapshot_postponed(&self) -> bool {
+        self.shared.snapshot_postponed.load(Ordering::Relaxed)
+    }
 }
 
 /// The running committer. Dropping it lets it finish what waits and end by itself.
@@ -257,6 +265,7 @@ pub fn start<M: Machine>(
         view: ArcSwap::from_pointee(view),
         events: broadcast::Sender::new(options.watch_records.max(1)),
         snapshot_writing: AtomicBool::new(false),
+        snapshot_postponed: AtomicBool::new(false),
     });
     let task = Task::new(Arc::clone(&shared), log, clock, options, recovered);
     let close = {

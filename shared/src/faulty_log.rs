@@ -29,7 +29,7 @@ pub enum Fault {
 #[derive(Default)]
 struct Plan {
     appends: VecDeque<Fault>,
-    snapshot_fails: bool,
+    snapshot: Option<LogError>,
     stalled: bool,
 }
 
@@ -62,9 +62,9 @@ impl<L: Log> FaultyLog<L> {
         self.lock().appends.extend(faults);
     }
 
-    /// The next snapshot fails.
-    pub fn fail_snapshot(&self) {
-        self.lock().snapshot_fails = true;
+    /// The next snapshot fails like this.
+    pub fn fail_snapshot(&self, error: LogError) {
+        self.lock().snapshot = Some(error);
     }
 
     /// Appends wait from now on.
@@ -130,9 +130,8 @@ impl<L: Log> Log for FaultyLog<L> {
     }
 
     fn snapshot(&self, at: Link, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError> {
-        if std::mem::take(&mut self.lock().snapshot_fails) {
-            return Err(injected());
-        }
+        let failure = self.lock().snapshot.take();
+        failure.map_or(Ok(()), Err)?;
         self.inner.snapshot(at, chunks)
     }
 

@@ -79,7 +79,8 @@ pub trait Log: Send + Sync + 'static {
     /// May run at the same time as `append`; leaves room for it.
     ///
     /// # Errors
-    /// When it did not become durable. Earlier snapshots and all records are untouched.
+    /// When it did not become durable. Earlier snapshots and all records are untouched. After
+    /// [`LogError::NoRoom`] the log goes on as before.
     fn snapshot(&self, at: Link, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError>;
 
     /// Drops what recovery from the newest [`KEPT_SNAPSHOTS`] snapshots does not need. Not called
@@ -208,6 +209,21 @@ pub enum LogError {
         path: PathBuf,
         /// What was answered.
         why: String,
+    },
+    /// Too little of the disk is free for a snapshot: what is left is kept for records. Nothing is broken.
+    #[error(
+        "no snapshot in {}: {} KiB of the disk are free, {} KiB are kept for records",
+        path.display(),
+        free / 1024,
+        kept / 1024
+    )]
+    NoRoom {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that a snapshot must leave free.
+        kept: u64,
     },
     /// An earlier write or sync failed; what is on the disk is no longer known.
     #[error("the store is closed since an earlier failure: {why}")]

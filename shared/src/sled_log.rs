@@ -46,6 +46,10 @@ const FORMAT: u32 = 1;
 const BYTES_PER_PAUSE: usize = 256 * 1024;
 const REMOVALS_PER_PAUSE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(2);
+/// Bytes of the disk that a snapshot leaves to records, but at most this part of the file system: a full
+/// disk ends the service, a snapshot that is late only lets the log grow.
+const KEPT_FREE: u64 = 64 * 1024 * 1024;
+const KEPT_FREE_PART: u64 = 8;
 
 /// What the store says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -195,6 +199,15 @@ impl SledLog {
         Ok(manifest)
     }
 
+    /// Whether the disk has room for more than records.
+    fn room(&self) -> Result<(), LogError> {
+        let disk =
+            rustix::fs::statvfs(&self.dir).map_err(|error| LogError::io("look at", &self.dir, error))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let kept = KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / KEPT_FREE_PART);
+        if free < kept { Err(LogError::NoRoom { path: self.dir.clone(), free, kept }) } else { Ok(()) }
+    }
+
     /// Removes all keys from `from` up to, not including, `to`, leaving the disk to others now and
     /// then.
     fn remove(&self, from: Vec<u8>, to: Vec<u8>) -> Result<(), LogError> {
@@ -285,7 +298,8 @@ impl Log for SledLog {
         if self.manifest(snapshot).is_ok_and(|manifest| manifest.link == at) {
             return Ok(());
         }
-        // What a crash left of an earlier attempt would mix with this one.
+        self.room()?;
+        // What an earlier attempt left would mix with this one.
         self.remove(prefix(Item::Manifest(snapshot)), numbered(MANIFEST, snapshot + 1))?;
         self.remove(numbered(CHUNK, snapshot), numbered(CHUNK, snapshot + 1))?;
         let mut hashes = Vec::new();
@@ -299,6 +313,10 @@ impl Log for SledLog {
             if unsynced >= BYTES_PER_PAUSE {
                 unsynced = 0;
                 self.make_durable()?;
+                if let Err(error) = self.room() {
+                    self.remove(numbered(CHUNK, snapshot), numbered(CHUNK, snapshot + 1))?;
+                    return Err(error);
+                }
                 std::thread::sleep(PAUSE);
             }
         }

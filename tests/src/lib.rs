@@ -14,7 +14,7 @@ use headroom_proto::admission::Contact;
 use tempfile::TempDir;
 
 pub use bundle::Bundle;
-pub use programs::{faketime, grpcurl, programs, python, repository};
+pub use programs::{faketime, grpcurl, libfiu, programs, python, repository};
 
 /// How long anything may take; generous, for busy machines.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

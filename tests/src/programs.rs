@@ -82,3 +82,10 @@ pub fn faketime() -> PathBuf {
         folders.flatten().map(|f| f.path().join("faketime/libfaketime.so.1")).find(|path| path.exists())
     })
 }
+
+/// The libraries that have a program's system calls fail on demand, in the order they are loaded.
+#[must_use]
+pub fn libfiu() -> [PathBuf; 2] {
+    let folder = tool("HEADROOM_TEST_LIBFIU", || Some("/usr/lib/fiu".into()));
+    ["fiu_run_preload.so", "fiu_posix_preload.so"].map(|name| folder.join(name))
+}

@@ -322,9 +322,7 @@ impl Leases {
         let begin = after.map_or(Place::holder(HolderId(0)), Place::call);
         self.by_call
             .range(begin..)
-            .skip_while(move |found| {
-                skip.as_ref().is_some_and(|skip| found.0.call_name() == skip.as_str())
-            })
+            .skip_while(move |found| skip.as_ref().is_some_and(|skip| found.0.call_name() == skip.as_str()))
             .map(|found| found.0.whole())
     }
 

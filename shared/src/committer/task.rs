@@ -77,6 +77,13 @@ struct Snapshot {
     done: oneshot::Receiver<Result<(), LogError>>,
 }
 
+/// What became of a snapshot.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Written,
+    NoRoom,
+}
+
 /// The thread that appends, because appending blocks.
 struct Appender {
     records: threads::Sender<Sealed>,
@@ -172,7 +179,12 @@ impl<M: Machine> Task<M> {
                 result = finished(&mut self.snapshot), if self.snapshot.is_some() => {
                     self.snapshot = None;
                     self.shared.snapshot_writing.store(false, Ordering::Relaxed);
-                    result?;
+                    let postponed = result? == Outcome::NoRoom;
+                    self.shared.snapshot_postponed.store(postponed, Ordering::Relaxed);
+                    if postponed {
+                        // Sooner than usual: somebody may make room.
+                        self.since_snapshot += self.options.snapshot_after / 4 * 3;
+                    }
                     self.snapshot_if_due();
                 }
                 () = self.shared.queue.arrival(), if room => {}
@@ -322,14 +334,18 @@ fn write_snapshot<M: Machine>(
 }
 
 /// The outcome of a snapshot; pends for ever when there is none.
-async fn finished(snapshot: &mut Option<Snapshot>) -> Result<(), CommitError> {
+async fn finished(snapshot: &mut Option<Snapshot>) -> Result<Outcome, CommitError> {
     let Some(Snapshot { sequence, done }) = snapshot else {
         return std::future::pending().await;
     };
     match done.await {
         Ok(Ok(())) => {
             tracing::info!(sequence, "snapshot written");
-            Ok(())
+            Ok(Outcome::Written)
+        }
+        Ok(Err(error @ LogError::NoRoom { .. })) => {
+            tracing::error!(sequence, %error, "the snapshot is postponed, and the log grows");
+            Ok(Outcome::NoRoom)
         }
         Ok(Err(cause)) => Err(CommitError::Snapshot { sequence: *sequence, cause }),
         Err(_) => Err(CommitError::Panicked { part: "the snapshot" }),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use headroom_core::record::RecordError;
 use headroom_shared::committer::{CommitError, Options, RecoverError, SubmitError, recover};
 use headroom_shared::faulty_log::{Fault, FaultyLog};
-use headroom_shared::log::AppendError;
+use headroom_shared::log::{AppendError, Log as _, LogError};
 use headroom_shared::memory_log::MemoryLog;
 use proptest::prelude::*;
 
@@ -85,13 +85,30 @@ async fn a_second_writer_is_fenced_off() {
 async fn a_failed_snapshot_stops_the_committer_and_loses_nothing() {
     let log = faulty();
     let (handle, mut committer) = start(&log, Options { snapshot_after: 3, ..Options::default() });
-    log.fail_snapshot();
+    log.fail_snapshot(LogError::io("write", "the log", "a test"));
     for _ in 0..3 {
         handle.submit(Command::Add(1, 1)).await.unwrap();
     }
     let error = committer.failed().await;
     assert!(matches!(error, CommitError::Snapshot { sequence: 3, .. }), "{error}");
     assert_eq!(recover::<Toy>(&*log).unwrap().state.values[&1], 3);
+}
+
+#[tokio::test]
+async fn without_room_for_a_snapshot_the_committer_goes_on_and_tries_again() {
+    let log = faulty();
+    let (handle, committer) = start(&log, Options { snapshot_after: 4, ..Options::default() });
+    log.fail_snapshot(LogError::NoRoom { path: "the log".into(), free: 1, kept: 2 });
+    let mut events = 0;
+    for postponed in [true, false] {
+        while handle.snapshot_postponed() != postponed {
+            handle.submit(Command::Add(1, 1)).await.unwrap();
+            events += 1;
+        }
+    }
+    committer.stop().await.unwrap();
+    assert!(!log.contents().unwrap().snapshots.is_empty());
+    assert_eq!(recover::<Toy>(&*log).unwrap().state.values[&1], events);
 }
 
 #[derive(Debug, Clone)]

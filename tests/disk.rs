@@ -82,7 +82,7 @@ async fn exact(fleet: &Fleet, held: &[String], in_flight: &[String]) {
     found.sort();
     let with = [held, in_flight].concat();
     assert!(found == held || found == with, "{} legs, {} were granted", found.len(), held.len());
-    println!("{} granted, {} found, 0 lost, 0 invented", held.len(), found.len());
+    eprintln!("{} granted, {} found, 0 lost, 0 invented", held.len(), found.len());
 }
 
 /// Waits until the management node has ended by itself; gives what it said last.

@@ -64,7 +64,7 @@ impl Default for Options {
             batch_commands: 1024,
             batch_events: 16_384,
             queue_limit: 4096,
-            yields: 4,
+            yields: 32,
             snapshot_after: 200_000,
             chunk_events: 256,
             watch_records: 1024,

@@ -9,6 +9,7 @@ mod held;
 mod lease;
 mod measure;
 mod node;
+mod peers;
 mod rig;
 mod space;
 
@@ -28,6 +29,10 @@ struct Cli {
     /// Measure only these parts.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Measure Redis, PostgreSQL and etcd too, as Debian packages bring them (redis-server, postgresql,
+    /// etcd-server).
+    #[arg(long)]
+    peers: bool,
     /// Rounds of each measurement; of their results the medians count.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=50))]
     rounds: u8,
@@ -95,6 +100,11 @@ async fn run(cli: &Cli) -> Result<()> {
             found.insert("via_node_ratio".into(), rounded(ratios.contact));
             found.insert("offline_ratio".into(), rounded(ratios.offline));
         }
+    }
+    if cli.peers {
+        let ratios = peers::measure(&mut rig::Rig::start().await?, rounds, time).await?;
+        let ratios = ratios.into_iter().map(|(name, ratio)| (name.to_owned(), rounded(ratio)));
+        found.insert("ratio_to_peers".into(), Value::Object(ratios.collect()));
     }
     if asked(Part::Held) {
         let costs = held::measure(&[1_000, 100_000, 1_000_000], rounds, time).await?;

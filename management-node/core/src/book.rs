@@ -1,7 +1,7 @@
 //! The books: every way a lease enters, changes or leaves, with all that is derived from it.
 //! Only [`crate::apply`] calls what changes them.
 
-use headroom_core::{CallId, Charge, Feature, LegId, Media, Millis, NodeName, Shared, Units};
+use headroom_core::{Charge, Feature, LegId, Media, Millis, NodeName, Shared, Units};
 
 use crate::holder::Holder;
 use crate::leases::{Counted, Packed};
@@ -25,8 +25,8 @@ impl Pool {
 
     /// Whether a leg of the call already carries a charge that is counted once per call.
     #[must_use]
-    pub fn call_holds(&self, call: &CallId, feature: &Feature) -> bool {
-        self.leases.of_call(call).any(|(_, lease)| lease.charge.feature == *feature)
+    pub fn call_holds(&self, call: impl AsRef<str>, feature: &Feature) -> bool {
+        self.leases.charges_of_call(call.as_ref()).any(|charge| charge.feature == *feature)
     }
 
     pub(crate) fn holder_mut(&mut self, holder: HolderId) -> Option<&mut Holder> {
@@ -34,7 +34,7 @@ impl Pool {
     }
 
     /// Counts a charge; with a per-call feature only for the first leg of the call.
-    fn count(&mut self, call: &CallId, charge: &Charge) {
+    fn count(&mut self, call: &str, charge: &Charge) {
         if charge.units.is_zero() || (charge.feature.per_call() && self.call_holds(call, &charge.feature)) {
             return;
         }
@@ -43,7 +43,7 @@ impl Pool {
     }
 
     /// Uncounts a charge whose lease is already out of the books.
-    fn uncount(&mut self, call: &CallId, charge: &Charge) {
+    fn uncount(&mut self, call: &str, charge: &Charge) {
         if charge.units.is_zero() || (charge.feature.per_call() && self.call_holds(call, &charge.feature)) {
             return;
         }
@@ -52,8 +52,8 @@ impl Pool {
         }
     }
 
-    fn tally(holder: &mut Holder, lease: &Counted, add: bool) {
-        let (leg, call, charge) = (&lease.key.leg, &lease.call, &lease.charge);
+    fn tally(holder: &mut Holder, lease: &Counted<'_>, add: bool) {
+        let (leg, call, charge) = (lease.leg, lease.call, &lease.charge);
         if charge.feature == Feature::Call {
             holder.units =
                 if add { holder.units.plus(charge.units) } else { holder.units.above(charge.units) };
@@ -68,17 +68,17 @@ impl Pool {
 
     pub(crate) fn put_lease(&mut self, packed: &Packed) {
         let lease = packed.counted();
-        if !self.leases.has_call(&lease.call) {
+        if !self.leases.has_call(lease.call) {
             self.counters.calls += 1;
         }
-        self.count(&lease.call, &lease.charge);
+        self.count(lease.call, &lease.charge);
         if let Some(holder) = self.holder_mut(packed.holder()) {
             Self::tally(holder, &lease, true);
         }
         self.counters.lease = self.counters.lease.max(lease.id.0);
         self.leases.insert(packed.clone());
         if lease.origin == Origin::Reserved {
-            self.reserved.insert(lease.key);
+            self.reserved.insert(packed.key());
         }
     }
 
@@ -90,8 +90,8 @@ impl Pool {
         if let Some(holder) = self.holder_mut(key.holder) {
             Self::tally(holder, &lease, false);
         }
-        self.uncount(&lease.call, &lease.charge);
-        if !self.leases.has_call(&lease.call) {
+        self.uncount(lease.call, &lease.charge);
+        if !self.leases.has_call(lease.call) {
             self.counters.calls = self.counters.calls.saturating_sub(1);
         }
         Some(packed)
@@ -104,14 +104,14 @@ impl Pool {
         let mut after = before.lease();
         after.leg.media = media;
         after.charge = charge.clone();
-        let (before, after) = (before.counted(), Packed::new(key.holder, &after));
+        let (before, after) = (&before.counted(), Packed::new(key.holder, &after));
         if let Some(holder) = self.holder_mut(key.holder) {
-            Self::tally(holder, &before, false);
+            Self::tally(holder, before, false);
             Self::tally(holder, &after.counted(), true);
         }
         if before.charge != *charge {
-            self.uncount(&before.call, &before.charge);
-            self.count(&before.call, charge);
+            self.uncount(before.call, &before.charge);
+            self.count(before.call, charge);
         }
         self.leases.insert(after);
     }

@@ -26,10 +26,10 @@ const LEG: usize = 4;
 const CALL: usize = 7;
 
 /// What the tallies count of a lease, which is much less than all that it says.
-pub(crate) struct Counted {
+pub(crate) struct Counted<'p> {
     pub(crate) id: LeaseId,
-    pub(crate) key: LeaseKey,
-    pub(crate) call: CallId,
+    pub(crate) leg: &'p str,
+    pub(crate) call: &'p str,
     pub(crate) charge: Charge,
     pub(crate) origin: Origin,
 }
@@ -82,7 +82,7 @@ impl Packed {
         std::str::from_utf8(self.text(CALL)).expect(OWN)
     }
 
-    fn key(&self) -> LeaseKey {
+    pub(crate) fn key(&self) -> LeaseKey {
         LeaseKey { holder: self.holder(), leg: LegId::new(self.leg_name()).expect(OWN) }
     }
 
@@ -99,7 +99,7 @@ impl Packed {
     }
 
     /// What the tallies count of it.
-    pub(crate) fn counted(&self) -> Counted {
+    pub(crate) fn counted(&self) -> Counted<'_> {
         let mut decoder = Decoder::new(&self.0[HEADER..]);
         let mut read = || {
             decoder.array()?;
@@ -109,8 +109,7 @@ impl Packed {
             Ok::<_, decode::Error>((id, decoder.decode()?, decoder.decode()?))
         };
         let (id, charge, origin) = read().expect(OWN);
-        let call = CallId::new(self.call_name()).expect(OWN);
-        Counted { id, key: self.key(), call, charge, origin }
+        Counted { id, leg: self.leg_name(), call: self.call_name(), charge, origin }
     }
 
     fn place(&self) -> Place<'_> {
@@ -177,8 +176,8 @@ impl<'p> Place<'p> {
     }
 
     /// Before all leases of a call, by call.
-    fn call(call: &'p CallId) -> Self {
-        Self { holder: HolderId(0), leg: &[], call: call.as_str().as_bytes() }
+    fn call(call: &'p str) -> Self {
+        Self { holder: HolderId(0), leg: &[], call: call.as_bytes() }
     }
 }
 
@@ -289,28 +288,31 @@ impl Leases {
             .map(|found| (found.0.key(), found.0.lease()))
     }
 
-    fn packed_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = &'a Packed> + use<'a> {
-        let wanted = call.clone();
-        self.by_call
-            .range(Place::call(call)..)
-            .map(|found| &found.0)
-            .take_while(move |found| found.call_name() == wanted.as_str())
+    fn packed_of_call<'a>(&'a self, call: &str) -> impl Iterator<Item = &'a Packed> + use<'a> {
+        let mut found = self.by_call.range(Place::call(call)..).map(|found| &found.0).peekable();
+        let first = found.peek().map(|first| first.text(CALL)).filter(|first| *first == call.as_bytes());
+        found.take_while(move |found| first == Some(found.text(CALL)))
     }
 
     /// Whether a call has any.
     #[must_use]
-    pub fn has_call(&self, call: &CallId) -> bool {
-        self.packed_of_call(call).next().is_some()
+    pub fn has_call(&self, call: impl AsRef<str>) -> bool {
+        self.packed_of_call(call.as_ref()).next().is_some()
+    }
+
+    /// What a call's legs hold, on every node.
+    pub fn charges_of_call<'a>(&'a self, call: &str) -> impl Iterator<Item = Charge> + use<'a> {
+        self.packed_of_call(call).map(|packed| packed.counted().charge)
     }
 
     /// The legs of a call that have one, on every node.
     pub fn keys_of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = LeaseKey> + use<'a> {
-        self.packed_of_call(call).map(Packed::key)
+        self.packed_of_call(call.as_str()).map(Packed::key)
     }
 
     /// Those of a call, on every node.
     pub fn of_call<'a>(&'a self, call: &CallId) -> impl Iterator<Item = (HolderId, Lease)> + use<'a> {
-        self.packed_of_call(call).map(Packed::whole)
+        self.packed_of_call(call.as_str()).map(Packed::whole)
     }
 
     /// All by call, or those of the calls after one.
@@ -319,7 +321,7 @@ impl Leases {
         after: Option<&CallId>,
     ) -> impl Iterator<Item = (HolderId, Lease)> + use<'a> {
         let skip = after.cloned();
-        let begin = after.map_or(Place::holder(HolderId(0)), Place::call);
+        let begin = after.map_or(Place::holder(HolderId(0)), |call| Place::call(call.as_str()));
         self.by_call
             .range(begin..)
             .skip_while(move |found| skip.as_ref().is_some_and(|skip| found.0.call_name() == skip.as_str()))

@@ -8,7 +8,6 @@ use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
 
 use crate::charge::Charge;
-use crate::ids::{CallId, LegId};
 
 /// A set of legs, as two numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
@@ -22,9 +21,9 @@ pub struct LegSet {
     pub digest: u128,
 }
 
-fn hash(leg: &LegId, call: &CallId, charge: &Charge) -> u128 {
+fn hash(leg: &str, call: &str, charge: &Charge) -> u128 {
     let mut hasher = Sha256::new();
-    for part in [leg.as_str(), call.as_str(), charge.feature.as_str()] {
+    for part in [leg, call, charge.feature.as_str()] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
@@ -34,16 +33,16 @@ fn hash(leg: &LegId, call: &CallId, charge: &Charge) -> u128 {
 }
 
 impl LegSet {
-    /// Adds a leg.
-    pub fn add(&mut self, leg: &LegId, call: &CallId, charge: &Charge) {
+    /// Adds a leg of a call, by their ids.
+    pub fn add(&mut self, leg: impl AsRef<str>, call: impl AsRef<str>, charge: &Charge) {
         self.count += 1;
-        self.digest = self.digest.wrapping_add(hash(leg, call, charge));
+        self.digest = self.digest.wrapping_add(hash(leg.as_ref(), call.as_ref(), charge));
     }
 
     /// Takes a leg away that was added with the same call and charge.
-    pub fn remove(&mut self, leg: &LegId, call: &CallId, charge: &Charge) {
+    pub fn remove(&mut self, leg: impl AsRef<str>, call: impl AsRef<str>, charge: &Charge) {
         self.count = self.count.saturating_sub(1);
-        self.digest = self.digest.wrapping_sub(hash(leg, call, charge));
+        self.digest = self.digest.wrapping_sub(hash(leg.as_ref(), call.as_ref(), charge));
     }
 }
 
@@ -70,6 +69,7 @@ mod wide {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{CallId, LegId};
     use proptest::prelude::*;
 
     proptest! {

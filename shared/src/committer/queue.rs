@@ -128,6 +128,10 @@ impl<M: Machine> Queue<M> {
         inner.classes.iter_mut().for_each(VecDeque::clear);
     }
 
+    pub(super) fn closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub(super) fn finished(&self) -> bool {
         let inner = self.lock();
         inner.closed && inner.classes.iter().all(VecDeque::is_empty)

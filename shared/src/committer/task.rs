@@ -9,6 +9,7 @@ use headroom_core::machine::{Class, Machine, Tx};
 use headroom_core::record::{self, Link, Position};
 use headroom_core::time::{Clock, Now};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::queue::{self, Reply, Room, Waiting};
 use super::recover::{Recovered, weight};
@@ -43,6 +44,8 @@ struct Batch<M: Machine> {
     now: Now,
     commands: usize,
     reports: usize,
+    /// Until when it may stay open; `None` when somebody in it is in a hurry.
+    lingers: Option<Instant>,
     commit: bool,
     generation: Option<u64>,
     events: Vec<M::Event>,
@@ -55,6 +58,7 @@ impl<M: Machine> Default for Batch<M> {
             now: Now::default(),
             commands: 0,
             reports: 0,
+            lingers: None,
             commit: false,
             generation: None,
             events: Vec::new(),
@@ -161,13 +165,14 @@ impl<M: Machine> Task<M> {
         self.snapshot_if_due();
         loop {
             self.decide();
+            let lingers = self.lingers();
             if self.flying.is_none() {
-                if self.open.commands > 0 {
+                if self.open.commands > 0 && lingers.is_none() {
                     self.gather().await;
                     self.seal()?;
                     continue;
                 }
-                if self.taken.is_empty() && self.shared.queue.finished() {
+                if self.open.commands == 0 && self.taken.is_empty() && self.shared.queue.finished() {
                     return Ok(());
                 }
             }
@@ -188,12 +193,19 @@ impl<M: Machine> Task<M> {
                     self.snapshot_if_due();
                 }
                 () = self.shared.queue.arrival(), if room => {}
+                () = until(lingers), if self.flying.is_none() => {}
                 () = tokio::time::sleep(SWEEP), if waiting => {
                     self.shared.queue.sweep();
                     queue::refuse_late(&mut self.taken);
                 }
             }
         }
+    }
+
+    /// Until when the open batch waits for company, if it does.
+    fn lingers(&self) -> Option<Instant> {
+        let until = self.open.lingers.filter(|until| *until > Instant::now())?;
+        (self.room().commands > 0 && !self.shared.queue.closed()).then_some(until)
     }
 
     /// What the open batch still takes.
@@ -224,8 +236,14 @@ impl<M: Machine> Task<M> {
         while self.room().commands > 0
             && let Some(Waiting { command, reply, .. }) = self.taken.pop_front()
         {
+            let class = M::class(&command);
+            if class != Class::Heartbeat {
+                self.open.lingers = None;
+            } else if self.open.commands == 0 {
+                self.open.lingers = Some(Instant::now() + self.options.linger);
+            }
             self.open.commands += 1;
-            self.open.reports += usize::from(M::class(&command) == Class::Report);
+            self.open.reports += usize::from(class == Class::Report);
             let mut tx = Tx::new(&mut self.state, &mut self.volatile, &mut self.open.events);
             let answer = M::handle(&mut tx, self.open.now, command);
             self.open.commit |= answer.commit;
@@ -349,6 +367,14 @@ async fn finished(snapshot: &mut Option<Snapshot>) -> Result<Outcome, CommitErro
         }
         Ok(Err(cause)) => Err(CommitError::Snapshot { sequence: *sequence, cause }),
         Err(_) => Err(CommitError::Panicked { part: "the snapshot" }),
+    }
+}
+
+/// Resolves then; pends for ever without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

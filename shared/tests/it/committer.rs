@@ -59,6 +59,31 @@ async fn the_second_command_of_a_batch_sees_the_first_and_both_share_a_record() 
 }
 
 #[tokio::test]
+async fn signs_of_life_wait_for_each_other_and_hold_nobody_up() {
+    let log = faulty();
+    let (handle, committer) = start(&log, Options { linger: Duration::from_hours(1), ..Options::default() });
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        asked.push(ask(&handle, Command::Beat));
+        settle().await;
+    }
+    assert!(asked.iter().all(|beat| !beat.is_finished()));
+    // Somebody in a hurry has all of them answered, and so has the end.
+    asked.push(ask(&handle, Command::Add(1, 1)));
+    for answer in asked {
+        assert_eq!(answer.await.unwrap().unwrap().position.sequence, 1);
+    }
+    let last = ask(&handle, Command::Beat);
+    settle().await;
+    committer.stop().await.unwrap();
+    assert_eq!(last.await.unwrap().unwrap().position.sequence, 2);
+
+    let (handle, committer) = start(&log, Options::default());
+    assert_eq!(handle.submit(Command::Beat).await.unwrap().position.sequence, 3);
+    committer.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn commands_that_arrive_together_share_a_record() {
     let log = faulty();
     let (handle, committer) = start(&log, Options::default());

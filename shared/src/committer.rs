@@ -14,6 +14,7 @@
 //! - An append that fails ends the committer. The state in memory is then ahead of what is durable,
 //!   and nobody who waits is told anything but that it stopped. There is no way back but a restart.
 
+mod growth;
 mod queue;
 mod recover;
 mod task;
@@ -55,6 +56,8 @@ pub struct Options {
     pub linger: Duration,
     /// Events after which a snapshot is due.
     pub snapshot_after: u64,
+    /// Bytes of records after which a snapshot is due, unless the last snapshot had more.
+    pub snapshot_bytes: u64,
     /// Events in one snapshot chunk.
     pub chunk_events: usize,
     /// Records that a watcher of [`Handle::events`] may lag behind before it misses some.
@@ -70,6 +73,7 @@ impl Default for Options {
             yields: 32,
             linger: Duration::from_millis(25),
             snapshot_after: 200_000,
+            snapshot_bytes: 8 * 1024 * 1024,
             chunk_events: 256,
             watch_records: 1024,
         }

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use headroom_core::machine::Machine;
 use headroom_core::record::{self, Link, RecordError};
 
+use super::growth::Growth;
 use crate::log::{Contents, Item, Log, LogError, Part};
 
 /// A state and where in the history it stands.
@@ -16,8 +17,8 @@ pub struct Recovered<M: Machine> {
     pub generation: u64,
     /// The last record.
     pub head: Link,
-    /// Events and records since the snapshot that this was read from, an empty record counting as one event.
-    pub since_snapshot: u64,
+    /// The snapshot that this was read from, and what came after it.
+    pub(super) growth: Growth,
 }
 
 /// Why a log does not give its state back. The service must not start.
@@ -35,12 +36,6 @@ pub enum RecoverError {
         /// The last record.
         sequence: u64,
     },
-}
-
-/// What a record of so many events adds to what makes a snapshot due. Empty records count too:
-/// heartbeats alone must not let a log grow for ever.
-pub(super) fn weight(events: usize) -> u64 {
-    events.max(1) as u64
 }
 
 /// Rebuilds the state: from the newest snapshot, or, where that is damaged, from the one before,
@@ -88,14 +83,14 @@ fn replay<M: Machine>(log: &dyn Log, contents: &Contents, base: Link) -> Result<
         }
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
-    let Read { head, since_snapshot } = read;
-    Ok(Recovered { state, generation: contents.generation, head, since_snapshot })
+    let Read { head, growth } = read;
+    Ok(Recovered { state, generation: contents.generation, head, growth })
 }
 
 /// How far a history was read.
 struct Read {
     head: Link,
-    since_snapshot: u64,
+    growth: Growth,
 }
 
 /// Hands on the events of a whole history. A record's events are handed on only once the next one, or the
@@ -106,17 +101,18 @@ fn read<M: Machine>(
     base: Link,
     pieces: &mpsc::SyncSender<Vec<M::Event>>,
 ) -> Result<Read, RecoverError> {
-    let mut read = Read { head: base, since_snapshot: 0 };
+    let mut read = Read { head: base, growth: Growth::default() };
     let (mut refused, mut chunks, mut unconfirmed) = (None, 0, Vec::new());
     let mut take = |part: Part<'_>| match part {
         Part::Chunk(bytes) => {
             let item = Item::Chunk { snapshot: base.sequence, index: chunks };
             chunks += 1;
+            read.growth.chunk(bytes.len());
             record::open_chunk(bytes).map_err(|error| LogError::damaged(item, error.to_string()).into())
         }
         Part::Record(bytes) => {
             let (link, _, events) = record::open::<M::Event>(read.head, bytes)?;
-            read.since_snapshot += weight(events.len());
+            read.growth.record(events.len(), bytes.len());
             read.head = link;
             Ok(std::mem::replace(&mut unconfirmed, events))
         }

@@ -11,8 +11,9 @@ use headroom_core::time::{Clock, Now};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::growth::Growth;
 use super::queue::{self, Reply, Room, Waiting};
-use super::recover::{Recovered, weight};
+use super::recover::Recovered;
 use super::{CommitError, Committed, Done, Options, Shared, View};
 use crate::log::{AppendError, Log, LogError, Sealed};
 
@@ -36,7 +37,7 @@ pub(super) struct Task<M: Machine> {
     flying: Option<Flying<M>>,
     appender: Appender,
     snapshot: Option<Snapshot>,
-    since_snapshot: u64,
+    growth: Growth,
 }
 
 /// Decided commands that are not sealed yet.
@@ -70,6 +71,7 @@ impl<M: Machine> Default for Batch<M> {
 /// A record on its way to the disk, and what happens once it is there.
 struct Flying<M: Machine> {
     link: Link,
+    bytes: usize,
     view: View<M>,
     events: Vec<M::Event>,
     answers: Vec<(Reply<M>, M::Reply)>,
@@ -78,13 +80,14 @@ struct Flying<M: Machine> {
 /// A snapshot being written.
 struct Snapshot {
     sequence: u64,
-    done: oneshot::Receiver<Result<(), LogError>>,
+    /// How many bytes it has.
+    done: oneshot::Receiver<Result<u64, LogError>>,
 }
 
 /// What became of a snapshot.
 #[derive(PartialEq, Eq)]
 enum Outcome {
-    Written,
+    Written { bytes: u64 },
     NoRoom,
 }
 
@@ -140,7 +143,7 @@ impl<M: Machine> Task<M> {
             taken: VecDeque::new(),
             flying: None,
             snapshot: None,
-            since_snapshot: recovered.since_snapshot,
+            growth: recovered.growth,
         }
     }
 
@@ -184,11 +187,11 @@ impl<M: Machine> Task<M> {
                 result = finished(&mut self.snapshot), if self.snapshot.is_some() => {
                     self.snapshot = None;
                     self.shared.snapshot_writing.store(false, Ordering::Relaxed);
-                    let postponed = result? == Outcome::NoRoom;
-                    self.shared.snapshot_postponed.store(postponed, Ordering::Relaxed);
-                    if postponed {
-                        // Sooner than usual: somebody may make room.
-                        self.since_snapshot += self.options.snapshot_after / 4 * 3;
+                    let outcome = result?;
+                    self.shared.snapshot_postponed.store(outcome == Outcome::NoRoom, Ordering::Relaxed);
+                    match outcome {
+                        Outcome::Written { bytes } => self.growth.written(bytes),
+                        Outcome::NoRoom => self.growth.postponed(&self.options),
                     }
                     self.snapshot_if_due();
                 }
@@ -280,7 +283,8 @@ impl<M: Machine> Task<M> {
         let generation = batch.generation;
         self.generation = generation.unwrap_or(self.generation);
         let view = View { state: self.state.clone(), position: self.position(link), time: batch.now };
-        self.flying = Some(Flying { link, view, events: batch.events, answers: batch.answers });
+        let (events, answers) = (batch.events, batch.answers);
+        self.flying = Some(Flying { link, bytes: bytes.len(), view, events, answers });
         let sent = self.appender.records.send(Sealed { after, link, bytes, generation });
         sent.map_err(|_| CommitError::Panicked { part: "the log" })
     }
@@ -288,11 +292,11 @@ impl<M: Machine> Task<M> {
     /// A record is durable, or the end has come.
     fn appended(&mut self, result: Option<Result<(), AppendError>>) -> Result<(), CommitError> {
         result.ok_or(CommitError::Panicked { part: "the log" })??;
-        let Some(Flying { link, view, events, answers }) = self.flying.take() else {
+        let Some(Flying { link, bytes, view, events, answers }) = self.flying.take() else {
             return Ok(());
         };
         let (position, time) = (view.position, view.time.wall);
-        self.since_snapshot += weight(events.len());
+        self.growth.record(events.len(), bytes);
         self.shared.view.store(Arc::new(view));
         if self.shared.events.receiver_count() > 0 {
             // Fails only when the last watcher left meanwhile.
@@ -317,10 +321,10 @@ impl<M: Machine> Task<M> {
 
     /// Writes the published state, which stands at `link`, on a thread of its own.
     fn snapshot_if_due_at(&mut self, link: Link) {
-        if self.since_snapshot < self.options.snapshot_after || self.snapshot.is_some() {
+        if !self.growth.is_due(&self.options) || self.snapshot.is_some() {
             return;
         }
-        self.since_snapshot = 0;
+        self.growth.begun();
         let view = self.shared.view.load_full();
         let log = Arc::clone(&self.log);
         let chunk_events = self.options.chunk_events.max(1);
@@ -341,14 +345,18 @@ fn write_snapshot<M: Machine>(
     at: Link,
     state: &M::State,
     chunk_events: usize,
-) -> Result<(), LogError> {
+) -> Result<u64, LogError> {
+    let mut bytes = 0;
     let mut events = M::snapshot(state);
     let mut chunks = std::iter::from_fn(|| {
         let chunk: Vec<M::Event> = events.by_ref().take(chunk_events).collect();
-        (!chunk.is_empty()).then(|| record::seal_chunk(&chunk))
+        let sealed = (!chunk.is_empty()).then(|| record::seal_chunk(&chunk))?;
+        bytes += sealed.len() as u64;
+        Some(sealed)
     });
     log.snapshot(at, &mut chunks)?;
-    log.trim()
+    log.trim()?;
+    Ok(bytes)
 }
 
 /// The outcome of a snapshot; pends for ever when there is none.
@@ -357,9 +365,9 @@ async fn finished(snapshot: &mut Option<Snapshot>) -> Result<Outcome, CommitErro
         return std::future::pending().await;
     };
     match done.await {
-        Ok(Ok(())) => {
-            tracing::info!(sequence, "snapshot written");
-            Ok(Outcome::Written)
+        Ok(Ok(bytes)) => {
+            tracing::info!(sequence, bytes, "snapshot written");
+            Ok(Outcome::Written { bytes })
         }
         Ok(Err(error @ LogError::NoRoom { .. })) => {
             tracing::error!(sequence, %error, "the snapshot is postponed, and the log grows");

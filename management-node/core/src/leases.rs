@@ -7,23 +7,33 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use equivalent::{Comparable, Equivalent};
 use headroom_core::{CallId, Charge, LeaseId, LegId};
 use imbl::OrdSet;
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+use triomphe::ThinArc;
 
 use crate::state::{HolderId, Lease, LeaseKey, Origin};
 
 /// What this module encoded, it can decode.
 const OWN: &str = "a lease in the books is whole";
-/// Bytes before the encoded lease: the holder, and where in the encoded lease its leg and its call stand.
-const HEADER: usize = 10;
-/// Where in the header stand two bytes of place and one of length of the leg, and of the call.
-const LEG: usize = 4;
-const CALL: usize = 7;
+
+/// What stands before an encoded lease: its holder, and where in it the texts are that it is ordered by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Head {
+    holder: HolderId,
+    leg: Stretch,
+    call: Stretch,
+}
+
+/// A text within an encoded lease.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    begin: u16,
+    length: u8,
+}
 
 /// What the tallies count of a lease, which is much less than all that it says.
 pub(crate) struct Counted<'p> {
@@ -36,50 +46,62 @@ pub(crate) struct Counted<'p> {
 
 /// A lease and who holds it, encoded.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Packed(Arc<[u8]>);
+pub struct Packed(ThinArc<Head, u8>);
 
 impl Packed {
     /// Encodes a lease.
     #[must_use]
     pub fn new(holder: HolderId, lease: &Lease) -> Self {
-        let mut bytes = vec![0; HEADER];
+        let mut bytes = Vec::with_capacity(256);
         // Writing to memory has no errors, and derived encoders have none of their own.
         let _ = minicbor::encode(lease, &mut bytes);
-        Self::place_texts(bytes, holder, lease)
+        Self::encoded(holder, lease, &bytes)
     }
 
-    /// Fills in the header before an encoded lease.
-    fn place_texts(mut bytes: Vec<u8>, holder: HolderId, lease: &Lease) -> Self {
-        bytes[..4].copy_from_slice(&holder.0.to_be_bytes());
-        for (at, text) in [(LEG, lease.leg.leg.as_str()), (CALL, lease.info.call.as_str())] {
-            let (place, length) = find(&bytes[HEADER..], text.as_bytes());
-            bytes[at..at + 2].copy_from_slice(&place.to_be_bytes());
-            bytes[at + 2] = length;
-        }
-        Self(bytes.into())
+    /// Of a lease that is encoded already.
+    fn encoded(holder: HolderId, lease: &Lease, bytes: &[u8]) -> Self {
+        let leg = find(bytes, lease.leg.leg.as_str());
+        let call = find(bytes, lease.info.call.as_str());
+        Self(ThinArc::from_header_and_slice(Head { holder, leg, call }, bytes))
     }
 
     /// Who holds it.
     #[must_use]
     pub fn holder(&self) -> HolderId {
-        HolderId(u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]))
+        self.head().holder
     }
 
-    fn text(&self, at: usize) -> &[u8] {
-        let place = HEADER + usize::from(u16::from_be_bytes([self.0[at], self.0[at + 1]]));
-        &self.0[place..place + usize::from(self.0[at + 2])]
+    fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0.slice
+    }
+
+    fn text(&self, stretch: Stretch) -> &[u8] {
+        let begin = usize::from(stretch.begin);
+        &self.bytes()[begin..begin + usize::from(stretch.length)]
+    }
+
+    fn leg(&self) -> &[u8] {
+        self.text(self.head().leg)
+    }
+
+    fn call(&self) -> &[u8] {
+        self.text(self.head().call)
     }
 
     /// The leg's id.
     #[must_use]
     pub fn leg_name(&self) -> &str {
-        std::str::from_utf8(self.text(LEG)).expect(OWN)
+        std::str::from_utf8(self.leg()).expect(OWN)
     }
 
     /// The call's id.
     #[must_use]
     pub fn call_name(&self) -> &str {
-        std::str::from_utf8(self.text(CALL)).expect(OWN)
+        std::str::from_utf8(self.call()).expect(OWN)
     }
 
     pub(crate) fn key(&self) -> LeaseKey {
@@ -89,18 +111,18 @@ impl Packed {
     /// The lease.
     #[must_use]
     pub fn lease(&self) -> Lease {
-        minicbor::decode(&self.0[HEADER..]).expect(OWN)
+        minicbor::decode(self.bytes()).expect(OWN)
     }
 
     /// The lease's id, which is its first field.
     fn id(&self) -> u64 {
-        let mut decoder = Decoder::new(&self.0[HEADER..]);
+        let mut decoder = Decoder::new(self.bytes());
         decoder.array().and_then(|_| decoder.u64()).expect(OWN)
     }
 
     /// What the tallies count of it.
     pub(crate) fn counted(&self) -> Counted<'_> {
-        let mut decoder = Decoder::new(&self.0[HEADER..]);
+        let mut decoder = Decoder::new(self.bytes());
         let mut read = || {
             decoder.array()?;
             let id = decoder.decode()?;
@@ -113,7 +135,7 @@ impl Packed {
     }
 
     fn place(&self) -> Place<'_> {
-        Place { holder: self.holder(), leg: self.text(LEG), call: self.text(CALL) }
+        Place { holder: self.holder(), leg: self.leg(), call: self.call() }
     }
 
     fn whole(&self) -> (HolderId, Lease) {
@@ -130,7 +152,7 @@ impl fmt::Debug for Packed {
 impl<C> Encode<C> for Packed {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
         e.array(2)?.u32(self.holder().0)?;
-        e.writer_mut().write_all(&self.0[HEADER..]).map_err(encode::Error::write)
+        e.writer_mut().write_all(self.bytes()).map_err(encode::Error::write)
     }
 }
 
@@ -142,18 +164,16 @@ impl<'b, C> Decode<'b, C> for Packed {
         let holder = HolderId(d.u32()?);
         let begin = d.position();
         let lease = Lease::decode(d, context)?;
-        let mut bytes = vec![0; HEADER];
-        bytes.extend_from_slice(&d.input()[begin..d.position()]);
-        Ok(Self::place_texts(bytes, holder, &lease))
+        Ok(Self::encoded(holder, &lease, &d.input()[begin..d.position()]))
     }
 }
 
 /// Where a text stands in an encoded lease that has it. The same text may stand there twice, for example
 /// as call and as leg; either will do.
-fn find(encoded: &[u8], text: &[u8]) -> (u16, u8) {
-    let place = encoded.windows(text.len()).position(|there| there == text).expect(OWN);
+fn find(encoded: &[u8], text: &str) -> Stretch {
+    let begin = encoded.windows(text.len()).position(|there| there == text.as_bytes()).expect(OWN);
     // Texts have at most 255 bytes, and what stands before these two is a dozen of such fields at most.
-    (u16::try_from(place).expect(OWN), u8::try_from(text.len()).expect(OWN))
+    Stretch { begin: u16::try_from(begin).expect(OWN), length: u8::try_from(text.len()).expect(OWN) }
 }
 
 /// What entries are ordered by: of an entry, or of one that is looked for.
@@ -290,8 +310,8 @@ impl Leases {
 
     fn packed_of_call<'a>(&'a self, call: &str) -> impl Iterator<Item = &'a Packed> + use<'a> {
         let mut found = self.by_call.range(Place::call(call)..).map(|found| &found.0).peekable();
-        let first = found.peek().map(|first| first.text(CALL)).filter(|first| *first == call.as_bytes());
-        found.take_while(move |found| first == Some(found.text(CALL)))
+        let first = found.peek().map(|first| first.call()).filter(|first| *first == call.as_bytes());
+        found.take_while(move |found| first == Some(found.call()))
     }
 
     /// Whether a call has any.

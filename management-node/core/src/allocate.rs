@@ -131,7 +131,7 @@ fn plan_leg(
 fn need(pool: &Pool, info: &CallInfo, feature: &Feature, plan: &[Planned]) -> Units {
     let taken = plan.iter().filter(|planned| matches!(planned.step, Step::Take { .. }));
     if feature.per_call() {
-        let held = taken.count() == 0 || pool.call_holds(&info.call, feature);
+        let held = taken.count() == 0 || pool.call_holds(info.call.as_str(), feature);
         return if held || moves_call(pool, feature, plan) { Units::ZERO } else { Units::ONE };
     }
     let wanted: Units = taken.map(|planned| planned.charge.units).sum();
@@ -227,7 +227,7 @@ fn continues(feature: &Feature, plan: &[Planned]) -> bool {
 /// Whether the one leg of a gateway call stands alone.
 fn lonely(pool: &Pool, call: &Call, plan: &[Planned]) -> bool {
     let replaces = plan.iter().any(|planned| !planned.replaces.is_empty());
-    !replaces && !pool.leases.has_call(&call.info.call)
+    !replaces && !pool.leases.has_call(call.info.call.as_str())
 }
 
 /// Answers what [`allocate`] would, on a copy of the books; a lease that would be new has no number.

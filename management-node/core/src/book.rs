@@ -25,8 +25,8 @@ impl Pool {
 
     /// Whether a leg of the call already carries a charge that is counted once per call.
     #[must_use]
-    pub fn call_holds(&self, call: impl AsRef<str>, feature: &Feature) -> bool {
-        self.leases.charges_of_call(call.as_ref()).any(|charge| charge.feature == *feature)
+    pub fn call_holds(&self, call: &str, feature: &Feature) -> bool {
+        self.leases.charges_of_call(call).any(|charge| charge.feature == *feature)
     }
 
     pub(crate) fn holder_mut(&mut self, holder: HolderId) -> Option<&mut Holder> {

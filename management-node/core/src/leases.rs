@@ -316,8 +316,8 @@ impl Leases {
 
     /// Whether a call has any.
     #[must_use]
-    pub fn has_call(&self, call: impl AsRef<str>) -> bool {
-        self.packed_of_call(call.as_ref()).next().is_some()
+    pub fn has_call(&self, call: &str) -> bool {
+        self.packed_of_call(call).next().is_some()
     }
 
     /// What a call's legs hold, on every node.

@@ -24,6 +24,8 @@ use crate::{observe, support};
 
 /// How often the pool's clock is moved.
 const TICK: Duration = Duration::from_millis(500);
+/// How long heartbeats wait for each other: ten thousand nodes would have a thousand records a second.
+const LINGER: Duration = Duration::from_millis(25);
 
 /// Serves until told to end or the store fails.
 ///
@@ -34,8 +36,8 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let fingerprint = deployment::fingerprint(&config.machine_root)?;
     let shutdown = Shutdown::on_signal().context("cannot listen for signals")?;
     let log = deployment.log()?;
-    let (pool, mut committer) =
-        committer::start::<PoolMachine>(log, Arc::new(SystemClock), Options::default())?;
+    let options = Options { linger: LINGER, ..Options::default() };
+    let (pool, mut committer) = committer::start::<PoolMachine>(log, Arc::new(SystemClock), options)?;
     pool.submit(Command::Start { settings: config.settings(), fingerprint }).await?;
 
     let nodes = rpc::bind(Listen::tls(config.listen, deployment.mutual_tls())).await?;

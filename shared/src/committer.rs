@@ -51,8 +51,9 @@ pub struct Options {
     /// How often, before a batch is sealed, the runtime may first run the tasks that are ready:
     /// what they submit still joins the batch.
     pub yields: usize,
-    /// How long a batch of nothing but signs of life stays open: they come one by one from many nodes,
-    /// and none is in a hurry. Anything else that arrives has the batch sealed at once.
+    /// How long a batch of nothing but [`Class::Heartbeat`](headroom_core::machine::Class) stays open, for
+    /// services where these come one by one from many askers and none is in a hurry. Anything else that
+    /// arrives has the batch sealed at once.
     pub linger: Duration,
     /// Events after which a snapshot is due.
     pub snapshot_after: u64,
@@ -71,7 +72,7 @@ impl Default for Options {
             batch_events: 16_384,
             queue_limit: 4096,
             yields: 32,
-            linger: Duration::from_millis(25),
+            linger: Duration::ZERO,
             snapshot_after: 200_000,
             snapshot_bytes: 8 * 1024 * 1024,
             chunk_events: 256,

@@ -31,7 +31,7 @@ impl Machine for PoolMachine {
                 Request::Heartbeat(_) => Class::Heartbeat,
                 Request::Report { .. } => Class::Report,
             },
-            Command::Open { .. } | Command::RolledBack { .. } => Class::Heartbeat,
+            Command::Open { .. } | Command::RolledBack { .. } => Class::Session,
             _ => Class::Background,
         }
     }

@@ -19,6 +19,8 @@ pub enum Class {
     Release,
     /// Keeps a session.
     Heartbeat,
+    /// Opens a session: somebody waits for it with all that he has to say.
+    Session,
     /// Records what already runs.
     Adopt,
     /// Asks for something.
@@ -31,8 +33,15 @@ pub enum Class {
 
 impl Class {
     /// Every class, most urgent first.
-    pub const ALL: [Self; 6] =
-        [Self::Release, Self::Heartbeat, Self::Adopt, Self::Allocate, Self::Report, Self::Background];
+    pub const ALL: [Self; 7] = [
+        Self::Release,
+        Self::Heartbeat,
+        Self::Session,
+        Self::Adopt,
+        Self::Allocate,
+        Self::Report,
+        Self::Background,
+    ];
 }
 
 /// The answer to a command.

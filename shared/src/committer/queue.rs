@@ -187,7 +187,7 @@ mod tests {
     proptest! {
         #[test]
         fn shares_fill_the_room_respect_the_report_limit_and_starve_nobody(
-            waiting in prop::array::uniform6(0..5000usize), commands in 0..2000usize, reports in 0..600usize,
+            waiting in prop::array::uniform7(0..5000usize), commands in 0..2000usize, reports in 0..600usize,
         ) {
             let shares = shares(waiting, Room { commands, reports });
             let report = Class::Report as usize;

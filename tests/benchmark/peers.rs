@@ -19,6 +19,23 @@ const WORKERS: usize = 64;
 /// Units that the counters have: more than are ever asked for.
 const CAPACITY: i64 = 1_000_000;
 
+/// A worker's legs: every one has a name of its own.
+struct Legs {
+    worker: usize,
+    number: u64,
+}
+
+impl Legs {
+    fn of(worker: usize) -> Self {
+        Self { worker, number: 0 }
+    }
+
+    fn next(&mut self) -> String {
+        self.number += 1;
+        format!("leg-{}-{}", self.worker, self.number)
+    }
+}
+
 /// How Headroom's throughput stands to each one's.
 ///
 /// # Errors

@@ -98,7 +98,7 @@ impl Rig {
 
     /// The process of the management node.
     pub(crate) fn pid(&self) -> Result<u32> {
-        Ok(self.endpoints()?.pid)
+        self.fleet.management_pid().context("the management node does not run")
     }
 
     /// Where its metrics are.

@@ -8,8 +8,8 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::CAPACITY;
-use super::server::{Process, folder, free_address, program};
+use super::server::{Process, free_address, program};
+use super::{CAPACITY, Legs};
 use crate::measure::{Samples, Worker};
 
 const COUNTER: &[u8] = b"in_use";
@@ -107,7 +107,7 @@ pub(super) struct Server(Process);
 
 impl Server {
     pub(super) async fn start() -> Result<Self> {
-        let (folder, address, peer) = (folder()?, free_address()?, free_address()?);
+        let (folder, address, peer) = (tempfile::tempdir()?, free_address()?, free_address()?);
         let mut command = Command::new(program("etcd", "etcd-server")?);
         command.current_dir(folder.path()).args(["--data-dir", "data", "--log-level", "error"]);
         for option in ["--listen-client-urls", "--advertise-client-urls"] {
@@ -126,7 +126,7 @@ impl Server {
     async fn worker(&self, worker: usize) -> Result<Counter> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.0.address))?.tcp_nodelay(true);
         let rpc = Grpc::new(endpoint.connect().await?);
-        Ok(Counter { rpc, revision: 0, in_use: 0, lost: 0, worker, number: 0 })
+        Ok(Counter { rpc, revision: 0, in_use: 0, lost: 0, legs: Legs::of(worker) })
     }
 
     pub(super) async fn workers(&self, count: usize) -> Result<Vec<Counter>> {
@@ -152,8 +152,7 @@ pub(super) struct Counter {
     revision: i64,
     in_use: i64,
     lost: u64,
-    worker: usize,
-    number: u64,
+    legs: Legs,
 }
 
 impl Counter {
@@ -202,8 +201,7 @@ impl Counter {
 
 impl Worker for Counter {
     async fn step(&mut self, samples: &mut Samples) -> Result<()> {
-        self.number += 1;
-        let key = format!("leg/{}/{}", self.worker, self.number).into_bytes();
+        let key = self.legs.next().into_bytes();
         let put = || Op::Put(PutRequest { key: key.clone(), value: b"sip:leg@example.com".to_vec() });
         samples.time(1, self.change(put, 1)).await?;
         let delete = || Op::Delete(RangeRequest { key: key.clone() });

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
-use super::CAPACITY;
-use super::server::{Process, folder, free_address, give, program, run};
+use super::server::{Process, free_address, program, run};
+use super::{CAPACITY, Legs};
 use crate::measure::{Samples, Worker};
 
 const TABLES: &str = "
@@ -32,12 +32,12 @@ pub(super) struct Server(Process);
 impl Server {
     pub(super) async fn start() -> Result<Self> {
         const PACKAGE: &str = "postgresql";
-        let (folder, address) = (folder()?, free_address()?);
+        let (folder, address) = (tempfile::tempdir()?, free_address()?);
         let data = folder.path().join("data");
         // It refuses to run as root; its package brings a user for it.
         let user = if rustix::process::geteuid().is_root() { Some(uid("postgres")?) } else { None };
         if let Some(user) = user {
-            give(folder.path(), user)?;
+            std::os::unix::fs::chown(folder.path(), Some(user), None)?;
         }
         let command = |name| {
             let mut command = Command::new(program(name, PACKAGE)?);
@@ -64,10 +64,9 @@ impl Server {
         let mut config = Config::new();
         config.host("127.0.0.1").port(self.0.address.port()).user("headroom").dbname("postgres");
         // It listens a moment before it takes anybody.
-        let connected =
-            headroom_deploy::wait::until("PostgreSQL", std::time::Duration::from_secs(60), async || {
-                config.connect(NoTls).await.map_err(|error| error.to_string())
-            });
+        let connected = headroom_deploy::wait::until("PostgreSQL", headroom_tests::PATIENCE, async || {
+            config.connect(NoTls).await.map_err(|error| error.to_string())
+        });
         let (client, connection) = connected.await?;
         tokio::spawn(connection);
         Ok(client)
@@ -79,7 +78,7 @@ impl Server {
             let client = self.client().await?;
             let allocate = client.prepare("SELECT allocate($1, $2)").await?;
             let release = client.prepare("SELECT release($1)").await?;
-            workers.push(Counter { client, allocate, release, worker, number: 0 });
+            workers.push(Counter { client, allocate, release, legs: Legs::of(worker) });
         }
         Ok(workers)
     }
@@ -105,14 +104,12 @@ pub(super) struct Counter {
     client: Client,
     allocate: Statement,
     release: Statement,
-    worker: usize,
-    number: u64,
+    legs: Legs,
 }
 
 impl Worker for Counter {
     async fn step(&mut self, samples: &mut Samples) -> Result<()> {
-        self.number += 1;
-        let leg = format!("leg-{}-{}", self.worker, self.number);
+        let leg = self.legs.next();
         let participant = format!("sip:{leg}@example.com");
         let row = samples.time(1, self.client.query_one(&self.allocate, &[&leg, &participant])).await?;
         ensure!(row.try_get::<_, bool>(0)?, "PostgreSQL did not grant {leg}");

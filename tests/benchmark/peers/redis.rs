@@ -6,8 +6,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, Client, Script};
 use tokio::process::Command;
 
-use super::CAPACITY;
-use super::server::{Process, folder, free_address, program};
+use super::server::{Process, free_address, program};
+use super::{CAPACITY, Legs};
 use crate::measure::{Samples, Worker};
 
 const ALLOCATE: &str = "
@@ -25,7 +25,7 @@ pub(super) struct Server(Process, Client);
 
 impl Server {
     pub(super) async fn start() -> Result<Self> {
-        let (folder, address) = (folder()?, free_address()?);
+        let (folder, address) = (tempfile::tempdir()?, free_address()?);
         let mut command = Command::new(program("redis-server", "redis-server")?);
         command.current_dir(folder.path()).arg("--port").arg(address.port().to_string()).args([
             "--bind",
@@ -49,8 +49,7 @@ impl Server {
                 redis: self.1.get_multiplexed_async_connection().await?,
                 allocate: Script::new(ALLOCATE),
                 release: Script::new(RELEASE),
-                worker,
-                number: 0,
+                legs: Legs::of(worker),
             });
         }
         Ok(workers)
@@ -69,14 +68,12 @@ pub(super) struct Counter {
     redis: MultiplexedConnection,
     allocate: Script,
     release: Script,
-    worker: usize,
-    number: u64,
+    legs: Legs,
 }
 
 impl Worker for Counter {
     async fn step(&mut self, samples: &mut Samples) -> Result<()> {
-        self.number += 1;
-        let leg = format!("leg-{}-{}", self.worker, self.number);
+        let leg = self.legs.next();
         let mut allocate = self.allocate.prepare_invoke();
         allocate.key(&KEYS[..]).arg(&leg).arg(CAPACITY).arg(format!("sip:{leg}@example.com"));
         let taken: i64 = samples.time(1, allocate.invoke_async(&mut self.redis)).await?;

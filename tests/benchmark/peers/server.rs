@@ -1,16 +1,13 @@
 //! A program of somebody else's, in a folder and on a port of its own, that ends with the measurement.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use headroom_tests::PATIENCE;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-
-/// How long a server may take to serve.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(super) struct Process {
@@ -57,11 +54,6 @@ pub(super) fn program(name: &str, package: &str) -> Result<PathBuf> {
         .with_context(|| format!("{name} is not installed; apt-get install {package} brings it"))
 }
 
-/// A folder for a server's data.
-pub(super) fn folder() -> Result<TempDir> {
-    Ok(tempfile::tempdir()?)
-}
-
 /// Runs a program to its end.
 pub(super) async fn run(command: &mut Command) -> Result<()> {
     let output = command.output().await.with_context(|| format!("{command:?}"))?;
@@ -69,9 +61,4 @@ pub(super) async fn run(command: &mut Command) -> Result<()> {
         bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
-}
-
-/// Has a folder belong to a user.
-pub(super) fn give(folder: &Path, user: u32) -> Result<()> {
-    Ok(std::os::unix::fs::chown(folder, Some(user), None)?)
 }

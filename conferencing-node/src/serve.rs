@@ -10,10 +10,10 @@ use headroom_core::time::Clock;
 use headroom_proto::admission::admission_service_server::AdmissionServiceServer;
 use headroom_shared::clock::{self, SystemClock};
 use headroom_shared::committer::{self, Committer, Handle};
+use headroom_shared::disk_log::DiskLog;
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::metrics;
 use headroom_shared::rpc::{Listen, Patience, Shutdown, bind, with_standard_services};
-use headroom_shared::sled_log::SledLog;
 use headroom_shared::tls::NodeBundle;
 use tonic::service::Routes;
 
@@ -23,16 +23,16 @@ use crate::{grpc, http, observe, uplink};
 
 const TICK: Duration = Duration::from_secs(1);
 
-fn journal(state: &Path) -> anyhow::Result<SledLog> {
+fn journal(state: &Path) -> anyhow::Result<DiskLog> {
     let dir = state.join("log");
     if dir.exists() {
-        return SledLog::open(&dir).context("cannot open the journal");
+        return DiskLog::open(&dir).context("cannot open the journal");
     }
     std::fs::create_dir_all(state)
         .with_context(|| format!("cannot make the state folder {}", state.display()))?;
     let generation = getrandom::u64().context("no randomness")?;
     tracing::info!(dir = %dir.display(), "the first run: a journal is made");
-    SledLog::create(&dir, generation).context("cannot make the journal")
+    DiskLog::create(&dir, generation).context("cannot make the journal")
 }
 
 async fn begin(handle: &Handle<Node>, config: &Config, bundle: &NodeBundle) -> anyhow::Result<()> {

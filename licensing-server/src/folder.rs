@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use headroom_core::license::{SigningKey, VendorKey};
-use headroom_shared::sled_log::SledLog;
+use headroom_shared::disk_log::DiskLog;
 use headroom_shared::tls::{self, Credentials, write_public, write_secret};
 
 const LOG: &str = "log";
@@ -99,9 +99,9 @@ impl Folder {
     ///
     /// # Errors
     /// When the folder is not initialised, or its log unusable or in use.
-    pub fn log(&self) -> anyhow::Result<Arc<SledLog>> {
+    pub fn log(&self) -> anyhow::Result<Arc<DiskLog>> {
         self.check()?;
-        let log = SledLog::open(&self.0.join(LOG)).context("cannot open the register")?;
+        let log = DiskLog::open(&self.0.join(LOG)).context("cannot open the register")?;
         Ok(Arc::new(log))
     }
 
@@ -146,7 +146,7 @@ fn make_parts(folder: &Path) -> anyhow::Result<VendorKey> {
     let (mut generation, mut seed) = ([0; 8], [0; 32]);
     getrandom::fill(&mut generation).context("the system gives no random numbers")?;
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
-    drop(SledLog::create(&folder.join(LOG), u64::from_be_bytes(generation))?);
+    drop(DiskLog::create(&folder.join(LOG), u64::from_be_bytes(generation))?);
     let key = SigningKey::from_seed(&seed).vendor_key();
     let text = format!("{} {}\n", key.id(), hex::encode(seed));
     write_secret(&folder.join(SIGNING_KEY), text.as_bytes()).context("cannot write the signing key")?;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use headroom_core::NodeName;
 use headroom_core::fingerprint::Fingerprint;
 use headroom_core::license::{KeyError, TrustedKeys, VendorKey};
+use headroom_shared::disk_log::DiskLog;
 use headroom_shared::fingerprint::ReadError;
 use headroom_shared::log::LogError;
-use headroom_shared::sled_log::SledLog;
 use headroom_shared::tls::{self, Credentials, MANAGEMENT_NAME, NodeBundle, TlsError};
 use management_core::CertificateHash;
 
@@ -117,7 +117,7 @@ impl Deployment {
         let path = dir.join(VENDOR);
         tls::write_public(&path, text.as_bytes()).map_err(|why| DeploymentError::File { path, why })?;
         // The log comes last: only with it the folder is a deployment.
-        drop(SledLog::create(&dir.join(LOG), generation)?);
+        drop(DiskLog::create(&dir.join(LOG), generation)?);
         Ok(Self { dir: dir.into(), authority, server, vendors })
     }
 
@@ -142,8 +142,8 @@ impl Deployment {
     ///
     /// # Errors
     /// When it is damaged or in use.
-    pub fn log(&self) -> Result<Arc<SledLog>, DeploymentError> {
-        Ok(Arc::new(SledLog::open(&self.dir.join(LOG))?))
+    pub fn log(&self) -> Result<Arc<DiskLog>, DeploymentError> {
+        Ok(Arc::new(DiskLog::open(&self.dir.join(LOG))?))
     }
 
     /// The vendor's keys.

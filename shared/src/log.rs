@@ -176,12 +176,12 @@ pub enum LogError {
         /// Where it is.
         path: PathBuf,
     },
-    /// Written by a newer version.
-    #[error("the store has format {found}, this version reads up to {supported}")]
+    /// Written by a newer version, or by one from before the first release.
+    #[error("the store has format {found}, this version reads format {supported}")]
     Format {
         /// The store's format.
         found: u32,
-        /// The newest format that is understood.
+        /// The format that is understood.
         supported: u32,
     },
     /// Something is missing or not what was written.

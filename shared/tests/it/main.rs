@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod committer;
+mod disk_log;
 mod faults;
 mod recovery;
-mod sled_log;
 mod toy;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headroom_shared::committer::{Options, RecoverError, recover};
+use headroom_shared::disk_log::DiskLog;
 use headroom_shared::log::{Log, LogError};
 use headroom_shared::memory_log::MemoryLog;
-use headroom_shared::sled_log::SledLog;
 
 use crate::toy::{Command, State, Toy, start};
 
@@ -33,7 +33,7 @@ async fn a_state_from_snapshot_and_tail_is_the_one_from_all_records() {
     let expected = run(&plain, u64::MAX).await;
     assert!(plain.contents().unwrap().snapshots.is_empty());
     let folder = tempfile::tempdir().unwrap();
-    let sled = Arc::new(SledLog::create(&folder.path().join("log"), 1).unwrap());
+    let sled = Arc::new(DiskLog::create(&folder.path().join("log"), 1).unwrap());
     let memory = Arc::new(MemoryLog::new(1));
     assert_eq!(run(&memory, 25).await, expected);
     assert_eq!(run(&sled, 25).await, expected);

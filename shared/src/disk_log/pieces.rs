@@ -13,18 +13,32 @@ use crate::log::{Item, LogError};
 /// Most bytes in one value.
 pub(super) const PIECE: usize = 6 * 1024;
 
-pub(super) const RECORD: u8 = b'r';
 pub(super) const CHUNK: u8 = b'c';
 pub(super) const MANIFEST: u8 = b'm';
 
-/// The keys of an item begin with this, and no other item's do.
-pub(super) fn prefix(item: Item) -> Vec<u8> {
-    match item {
-        Item::Identity => vec![b'i'],
-        Item::Head => vec![b'h'],
-        Item::Record(sequence) => numbered(RECORD, sequence),
-        Item::Manifest(sequence) => numbered(MANIFEST, sequence),
-        Item::Chunk { snapshot, index } => {
+/// What is kept in pieces.
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    /// A snapshot's list of chunks.
+    Manifest(u64),
+    /// A chunk of a snapshot.
+    Chunk { snapshot: u64, index: u32 },
+}
+
+impl From<Stored> for Item {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::Manifest(snapshot) => Self::Manifest(snapshot),
+            Stored::Chunk { snapshot, index } => Self::Chunk { snapshot, index },
+        }
+    }
+}
+
+/// The keys of a stored thing begin with this, and no other one's do.
+fn prefix(stored: Stored) -> Vec<u8> {
+    match stored {
+        Stored::Manifest(snapshot) => numbered(MANIFEST, snapshot),
+        Stored::Chunk { snapshot, index } => {
             let mut key = numbered(CHUNK, snapshot);
             key.extend(index.to_be_bytes());
             key
@@ -32,7 +46,7 @@ pub(super) fn prefix(item: Item) -> Vec<u8> {
     }
 }
 
-/// Tag and sequence: where the keys of one record or one snapshot begin.
+/// Tag and sequence: where the keys of one snapshot begin.
 pub(super) fn numbered(tag: u8, sequence: u64) -> Vec<u8> {
     let mut key = vec![tag];
     key.extend(sequence.to_be_bytes());
@@ -45,8 +59,8 @@ pub(super) fn sequence_of(key: &[u8]) -> Option<u64> {
 }
 
 /// Adds an item to a batch. The item must not be there with another number of pieces.
-pub(super) fn put(batch: &mut Batch, item: Item, bytes: &[u8]) -> Result<(), LogError> {
-    let prefix = prefix(item);
+pub(super) fn put(batch: &mut Batch, stored: Stored, bytes: &[u8]) -> Result<(), LogError> {
+    let (prefix, item) = (prefix(stored), Item::from(stored));
     let pieces = u32::try_from(bytes.len().div_ceil(PIECE).max(1)).map_err(|_| {
         LogError::io("write", item.to_string(), format!("{} bytes are too many", bytes.len()))
     })?;
@@ -62,8 +76,8 @@ pub(super) fn put(batch: &mut Batch, item: Item, bytes: &[u8]) -> Result<(), Log
 }
 
 /// Reads an item back, whole or not at all.
-pub(super) fn get(tree: &Tree, item: Item) -> Result<Vec<u8>, LogError> {
-    let prefix = prefix(item);
+pub(super) fn get(tree: &Tree, stored: Stored) -> Result<Vec<u8>, LogError> {
+    let (prefix, item) = (prefix(stored), Item::from(stored));
     let mut bytes = Vec::new();
     let mut found = 0;
     let mut expected = None;

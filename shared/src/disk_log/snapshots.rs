@@ -1,0 +1,245 @@
+//! The snapshots, in sled.
+//!
+//! | what | key | value |
+//! | --- | --- | --- |
+//! | chunk | `c` snapshot, index | the chunk |
+//! | manifest | `m` snapshot | checked `[link, hashes of the chunks]` |
+//!
+//! Durable means: sled has flushed, and then `fdatasync` on the database file succeeded through a
+//! handle of our own, because sled's flush ends in `sync_file_range`, which does not reach a disk's
+//! volatile cache. After a failed write or sync nothing is tried again: the kernel may have dropped
+//! what it could not write, and a second sync would lie.
+
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use headroom_core::record::{Hash, Link};
+use minicbor::{Decode, Encode};
+use sled::{Batch, Db};
+
+use super::files::sync;
+use super::pieces::{CHUNK, MANIFEST, Stored, get, numbered, put, sequence_of};
+use super::{checked, unchecked};
+use crate::log::{Item, LogError, Part, Visitor};
+
+/// sled's page cache. Snapshots are written once and read once, in order.
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// How long a store that this process just closed may take to let go of its file.
+const CLOSING: Duration = Duration::from_secs(10);
+/// Bytes of chunks written, and keys removed, between two syncs, each followed by a pause that leaves
+/// the disk to records. sled reuses a segment of its file (512 KiB) about two segments after its content
+/// was moved, so a sync must come before that, or the only durable copy would be written over.
+const BYTES_PER_PAUSE: usize = 256 * 1024;
+const REMOVALS_PER_PAUSE: usize = 64;
+const PAUSE: Duration = Duration::from_millis(2);
+/// Bytes of the disk that a snapshot leaves to records, but at most this part of the file system: a full
+/// disk ends the service, a snapshot that is late only lets the log grow.
+const KEPT_FREE: u64 = 64 * 1024 * 1024;
+const KEPT_FREE_PART: u64 = 8;
+
+#[derive(Encode, Decode)]
+struct Manifest {
+    #[n(0)]
+    link: Link,
+    #[n(1)]
+    chunks: Vec<Hash>,
+}
+
+pub(super) struct Snapshots {
+    db: Db,
+    file: File,
+    dir: PathBuf,
+}
+
+impl Snapshots {
+    /// Makes an empty database.
+    pub(super) fn create(dir: &Path) -> Result<(), LogError> {
+        let db = config(dir).create_new(true).open().map_err(|error| LogError::io("create", dir, error))?;
+        db.flush().map_err(|error| LogError::io("flush", dir, error))?;
+        drop(db);
+        for entry in fs::read_dir(dir).map_err(|error| LogError::io("sync", dir, error))? {
+            sync(&entry.map_err(|error| LogError::io("sync", dir, error))?.path())?;
+        }
+        sync(dir)
+    }
+
+    /// Opens the database. The caller holds the lock of the store.
+    pub(super) fn open(dir: &Path) -> Result<Self, LogError> {
+        remove_half_written(dir)?;
+        let begun = Instant::now();
+        let db = loop {
+            match config(dir).open() {
+                Ok(db) => break db,
+                // sled's threads may hold its file a moment longer than the store that was dropped.
+                Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                    if begun.elapsed() > CLOSING {
+                        return Err(LogError::InUse { path: dir.to_owned() });
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(LogError::io("open", dir, error)),
+            }
+        };
+        // Opening can replace sled's own index file.
+        sync(dir)?;
+        let path = dir.join("db");
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.map_err(|error| LogError::io("open", path, error))?;
+        Ok(Self { db, file, dir: dir.to_owned() })
+    }
+
+    /// Where complete snapshots stand, newest first, and what is wrong with others.
+    pub(super) fn list(&self) -> Result<(Vec<Link>, Vec<LogError>), LogError> {
+        let mut numbers = Vec::new();
+        for key in self.db.scan_prefix([MANIFEST]).keys() {
+            numbers.extend(sequence_of(&key.map_err(|error| LogError::io("read", &self.dir, error))?));
+        }
+        numbers.dedup();
+        let (mut complete, mut unusable) = (Vec::new(), Vec::new());
+        for sequence in numbers.into_iter().rev() {
+            match self.manifest(sequence) {
+                Ok(manifest) => complete.push(manifest.link),
+                Err(error) => unusable.push(error),
+            }
+        }
+        Ok((complete, unusable))
+    }
+
+    fn manifest(&self, sequence: u64) -> Result<Manifest, LogError> {
+        let stored = Stored::Manifest(sequence);
+        let manifest: Manifest = unchecked(&get(&self.db, stored)?)
+            .map_err(|why| LogError::damaged(Item::Manifest(sequence), why))?;
+        if manifest.link.sequence != sequence {
+            let why = format!("it speaks of snapshot {}", manifest.link.sequence);
+            return Err(LogError::damaged(Item::Manifest(sequence), why));
+        }
+        Ok(manifest)
+    }
+
+    /// Hands out the chunks of a snapshot.
+    pub(super) fn load(&self, snapshot: u64, visit: &mut Visitor<'_>) -> Result<ControlFlow<()>, LogError> {
+        for (index, hash) in (0..).zip(self.manifest(snapshot)?.chunks) {
+            let stored = Stored::Chunk { snapshot, index };
+            let chunk = get(&self.db, stored)?;
+            if Hash::of(&chunk) != hash {
+                return Err(LogError::damaged(stored.into(), "its hash differs from the manifest's"));
+            }
+            if visit(Part::Chunk(&chunk)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Writes a snapshot.
+    pub(super) fn write(&self, at: Link, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError> {
+        let snapshot = at.sequence;
+        if self.manifest(snapshot).is_ok_and(|manifest| manifest.link == at) {
+            return Ok(());
+        }
+        self.room()?;
+        // What an earlier attempt left would mix with this one.
+        self.remove(numbered(MANIFEST, snapshot), numbered(MANIFEST, snapshot + 1))?;
+        self.remove(numbered(CHUNK, snapshot), numbered(CHUNK, snapshot + 1))?;
+        let mut hashes = Vec::new();
+        let mut unsynced = 0;
+        for (index, chunk) in (0..).zip(chunks) {
+            self.put(Stored::Chunk { snapshot, index }, &chunk)?;
+            hashes.push(Hash::of(&chunk));
+            unsynced += chunk.len();
+            if unsynced >= BYTES_PER_PAUSE {
+                unsynced = 0;
+                self.make_durable()?;
+                if let Err(error) = self.room() {
+                    self.remove(numbered(CHUNK, snapshot), numbered(CHUNK, snapshot + 1))?;
+                    return Err(error);
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+        self.make_durable()?;
+        self.put(Stored::Manifest(snapshot), &checked(&Manifest { link: at, chunks: hashes }))?;
+        self.make_durable()
+    }
+
+    /// Removes all but these, which are given newest first.
+    pub(super) fn keep(&self, kept: &[Link]) -> Result<(), LogError> {
+        let Some(oldest) = kept.last() else { return Ok(()) };
+        // Manifests first: a snapshot that loses chunks must not look complete.
+        self.remove(vec![MANIFEST], numbered(MANIFEST, oldest.sequence))?;
+        self.remove(vec![CHUNK], numbered(CHUNK, oldest.sequence))?;
+        // What attempts between the kept snapshots left.
+        for pair in kept.windows(2) {
+            self.remove(numbered(CHUNK, pair[1].sequence + 1), numbered(CHUNK, pair[0].sequence))?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, stored: Stored, bytes: &[u8]) -> Result<(), LogError> {
+        let mut batch = Batch::default();
+        put(&mut batch, stored, bytes)?;
+        self.apply(batch)
+    }
+
+    /// Applies a batch; durable only after [`Self::make_durable`].
+    fn apply(&self, batch: Batch) -> Result<(), LogError> {
+        self.db.apply_batch(batch).map_err(|error| LogError::io("write", &self.dir, error))
+    }
+
+    fn make_durable(&self) -> Result<(), LogError> {
+        self.db.flush().map_err(|error| LogError::io("flush", &self.dir, error))?;
+        self.file.sync_data().map_err(|error| LogError::io("sync", &self.dir, error))
+    }
+
+    /// Whether the disk has room for more than records.
+    fn room(&self) -> Result<(), LogError> {
+        let disk =
+            rustix::fs::statvfs(&self.dir).map_err(|error| LogError::io("look at", &self.dir, error))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let kept = KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / KEPT_FREE_PART);
+        if free < kept { Err(LogError::NoRoom { path: self.dir.clone(), free, kept }) } else { Ok(()) }
+    }
+
+    /// Removes all keys from `from` up to, not including, `to`, leaving the disk to others now and
+    /// then.
+    fn remove(&self, from: Vec<u8>, to: Vec<u8>) -> Result<(), LogError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut keys = self.db.range(from..to).keys();
+        loop {
+            let mut batch = Batch::default();
+            let mut removed = 0;
+            for key in keys.by_ref().take(REMOVALS_PER_PAUSE) {
+                batch.remove(key.map_err(|error| LogError::io("read", &self.dir, error))?);
+                removed += 1;
+            }
+            if removed == 0 {
+                return Ok(());
+            }
+            self.apply(batch)?;
+            self.make_durable()?;
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// sled refuses to open beside a half-written index, which it can always make again.
+fn remove_half_written(dir: &Path) -> Result<(), LogError> {
+    let failed = |error| LogError::io("look into", dir, error);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(&path).map_err(|error| LogError::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn config(dir: &Path) -> sled::Config {
+    // Snapshots are flushed where they must be; a timed flush would only compete with records.
+    sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None)
+}

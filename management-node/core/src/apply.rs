@@ -233,6 +233,10 @@ impl Pool {
             Part::Usage(feature, usage) => {
                 self.usage.insert(feature.clone(), *usage);
             }
+            Part::Lease(packed) => self.leases.insert(packed.clone()),
+            Part::Reserved(key) => {
+                self.reserved.insert(key.clone());
+            }
             Part::Reported(key) => {
                 self.reported.insert(key.clone());
             }

@@ -233,8 +233,8 @@ pub enum Event {
     Restored(#[n(0)] Box<Part>),
 }
 
-/// A part of a snapshot that no other event expresses. Leases are restored by `LeaseGranted`
-/// first; these come after and set what the leases alone do not determine.
+/// A part of a snapshot. Each sets one thing and derives nothing: what follows from leases is restored
+/// by parts of its own.
 #[derive(Debug, Clone, Encode, Decode)]
 pub enum Part {
     /// A node.
@@ -273,4 +273,10 @@ pub enum Part {
     /// When the store was found older than what a node has seen.
     #[n(11)]
     Rollback(#[n(0)] Rollback),
+    /// A lease.
+    #[n(12)]
+    Lease(#[n(0)] Packed),
+    /// A lease that is reserved and not claimed.
+    #[n(13)]
+    Reserved(#[n(0)] LeaseKey),
 }

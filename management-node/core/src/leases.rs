@@ -125,10 +125,7 @@ impl Packed {
         let mut decoder = Decoder::new(self.bytes());
         let mut read = || {
             decoder.array()?;
-            let id = decoder.decode()?;
-            decoder.skip()?;
-            decoder.skip()?;
-            Ok::<_, decode::Error>((id, decoder.decode()?, decoder.decode()?))
+            Ok::<_, decode::Error>((decoder.decode()?, decoder.decode()?, decoder.decode()?))
         };
         let (id, charge, origin) = read().expect(OWN);
         Counted { id, leg: self.leg_name(), call: self.call_name(), charge, origin }

@@ -10,8 +10,7 @@ fn restored(part: Part) -> Event {
 }
 
 impl Pool {
-    /// The events that rebuild this state. Leases come first; what follows overwrites the tallies
-    /// they left, so the result is equal to the state and not only equivalent.
+    /// The events that rebuild this state: equal to it, and not only equivalent.
     pub fn snapshot(&self) -> impl Iterator<Item = Event> + Send + '_ {
         let identity = self.fingerprint.iter().cloned().map(Event::Identified);
         let licenses =
@@ -19,7 +18,8 @@ impl Pool {
         let nodes = self.nodes.iter().map(|(name, n)| restored(Part::Node(name.clone(), Shared::clone(n))));
         let certificates =
             self.certificates.iter().map(|(hash, n)| restored(Part::Certificate(*hash, n.clone())));
-        let leases = self.leases.packed().map(|packed| Event::LeaseGranted(packed.clone()));
+        let leases = self.leases.packed().map(|packed| restored(Part::Lease(packed.clone())));
+        let reserved = self.reserved.iter().map(|key| restored(Part::Reserved(key.clone())));
         let holders = self.holders.iter().map(|(id, h)| restored(Part::Holder(*id, Shared::clone(h))));
         let usage = self.usage.iter().map(|(feature, u)| restored(Part::Usage(feature.clone(), *u)));
         let reported = self.reported.iter().map(|key| restored(Part::Reported(key.clone())));
@@ -36,6 +36,7 @@ impl Pool {
             .chain(nodes)
             .chain(certificates)
             .chain(leases)
+            .chain(reserved)
             .chain(holders)
             .chain(usage)
             .chain(reported)

@@ -123,24 +123,24 @@ pub enum Origin {
     Claimed,
 }
 
-/// Units held by a leg.
+/// Units held by a leg. What is counted stands first in its encoded form, where it is read most.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Lease {
     /// Its id.
     #[n(0)]
     pub id: LeaseId,
-    /// The call.
-    #[n(1)]
-    pub info: Shared<CallInfo>,
-    /// The leg, with its media as they are now.
-    #[n(2)]
-    pub leg: Leg,
     /// What it holds.
-    #[n(3)]
+    #[n(1)]
     pub charge: Charge,
     /// How it came to be.
-    #[n(4)]
+    #[n(2)]
     pub origin: Origin,
+    /// The call.
+    #[n(3)]
+    pub info: Shared<CallInfo>,
+    /// The leg, with its media as they are now.
+    #[n(4)]
+    pub leg: Leg,
     /// When the leg began, by its node's clock where it decided by itself.
     #[n(5)]
     pub admitted_at: Millis,

@@ -1,17 +1,20 @@
 //! Heartbeats of many nodes.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use headroom_tests::Bundle;
 use headroom_tests::peer::Peer;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::rig::{Rig, cpu_seconds, peers, resident};
+use crate::rig::{Echo, Rig, cpu_seconds, peers, resident};
 
 /// How often a node beats, as a session of the usual length has it.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Measures what heartbeats of so many nodes, each over a connection of its own, take of one core.
+/// Measures what heartbeats of so many nodes, each over a connection of its own, take of one core, and what
+/// an echo takes that only answers them.
 ///
 /// # Errors
 /// Whatever goes wrong.
@@ -19,13 +22,21 @@ pub(crate) async fn measure(nodes: usize) -> Result<f64> {
     let mut rig = Rig::start().await?;
     println!("heartbeats of {nodes} nodes, one each {EVERY:?}");
     let bundles = rig.nodes(nodes).await?;
-    let address = rig.fleet.management_address();
+    let echo = Echo::start(&rig).await?;
+    let echoed = share("an echo", echo.pid()?, &bundles, echo.lease).await?;
+    let ours = share("the pool", rig.pid()?, &bundles, rig.fleet.management_address()).await?;
+    println!("  the pool takes {:.2} times what an echo takes", ours / echoed);
+    Ok(ours)
+}
+
+/// The part of one core that the heartbeats of these nodes take of a process.
+async fn share(name: &str, pid: u32, bundles: &[Bundle], address: SocketAddr) -> Result<f64> {
+    let nodes = bundles.len();
     let mut connected = Vec::with_capacity(nodes);
     for some in bundles.chunks(100) {
         connected.extend(peers(some, address).await?);
     }
-    let pid = rig.pid()?;
-    println!("  resident with {nodes} connections: {:.0} MiB", resident(pid)?);
+    println!("  resident with {nodes} connections, {name}: {:.0} MiB", resident(pid)?);
     let begin = Instant::now() + Duration::from_secs(1);
     let rounds = 3;
     let tasks: Vec<_> = connected
@@ -43,7 +54,7 @@ pub(crate) async fn measure(nodes: usize) -> Result<f64> {
     }
     ensure!(beaten == nodes * rounds, "{beaten} heartbeats were answered");
     println!(
-        "  {:.0} heartbeats a second take {:.1} % of one core",
+        "  {:.0} heartbeats a second take {:.1} % of one core, {name}",
         nodes as f64 / EVERY.as_secs_f64(),
         share * 100.0
     );

@@ -141,7 +141,7 @@ pub(crate) struct Echo {
     pub(crate) lease: SocketAddr,
     /// A conferencing node's interface.
     pub(crate) node: SocketAddr,
-    _process: tokio::process::Child,
+    process: tokio::process::Child,
 }
 
 impl Echo {
@@ -158,7 +158,12 @@ impl Echo {
         })
         .await?;
         let (lease, node) = text.split_once(' ').context("two addresses")?;
-        Ok(Self { lease: lease.parse()?, node: node.parse()?, _process: process })
+        Ok(Self { lease: lease.parse()?, node: node.parse()?, process })
+    }
+
+    /// The process of the echoes.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.process.id().context("the echoes do not run")
     }
 }
 

@@ -123,6 +123,7 @@ impl Pool {
                 self.rollback = Some(rollback.clone());
                 self.fence_all();
             }
+            Event::LeaseRestored(packed) => self.leases.insert(packed.clone()),
             Event::Restored(part) => self.restore(part),
         }
     }
@@ -233,7 +234,6 @@ impl Pool {
             Part::Usage(feature, usage) => {
                 self.usage.insert(feature.clone(), *usage);
             }
-            Part::Lease(packed) => self.leases.insert(packed.clone()),
             Part::Reserved(key) => {
                 self.reserved.insert(key.clone());
             }

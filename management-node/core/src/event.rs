@@ -228,13 +228,15 @@ pub enum Event {
     /// The store was found older than what a node has seen: every session is fenced.
     #[n(22)]
     RolledBack(#[n(0)] Rollback),
+    /// A lease of a snapshot. What follows from it is restored by parts.
+    #[n(23)]
+    LeaseRestored(#[n(0)] Packed),
     /// A part of a snapshot.
     #[n(20)]
     Restored(#[n(0)] Box<Part>),
 }
 
-/// A part of a snapshot. Each sets one thing and derives nothing: what follows from leases is restored
-/// by parts of its own.
+/// A part of a snapshot that is no lease. Each sets one thing and derives nothing.
 #[derive(Debug, Clone, Encode, Decode)]
 pub enum Part {
     /// A node.
@@ -273,10 +275,7 @@ pub enum Part {
     /// When the store was found older than what a node has seen.
     #[n(11)]
     Rollback(#[n(0)] Rollback),
-    /// A lease.
-    #[n(12)]
-    Lease(#[n(0)] Packed),
     /// A lease that is reserved and not claimed.
-    #[n(13)]
+    #[n(12)]
     Reserved(#[n(0)] LeaseKey),
 }

@@ -18,7 +18,7 @@ impl Pool {
         let nodes = self.nodes.iter().map(|(name, n)| restored(Part::Node(name.clone(), Shared::clone(n))));
         let certificates =
             self.certificates.iter().map(|(hash, n)| restored(Part::Certificate(*hash, n.clone())));
-        let leases = self.leases.packed().map(|packed| restored(Part::Lease(packed.clone())));
+        let leases = self.leases.packed().map(|packed| Event::LeaseRestored(packed.clone()));
         let reserved = self.reserved.iter().map(|key| restored(Part::Reserved(key.clone())));
         let holders = self.holders.iter().map(|(id, h)| restored(Part::Holder(*id, Shared::clone(h))));
         let usage = self.usage.iter().map(|(feature, u)| restored(Part::Usage(feature.clone(), *u)));

@@ -13,12 +13,12 @@ use proptest::prelude::*;
 use crate::committer::ask;
 use crate::toy::{Command, State, Toy, append, sealed, snapshot, start};
 
-fn state(log: &dyn Log) -> State {
+pub(crate) fn state(log: &dyn Log) -> State {
     recover::<Toy>(log).unwrap().state
 }
 
 /// A log with two snapshots, records before, between and after.
-fn history(dir: &Path) -> State {
+pub(crate) fn history(dir: &Path) -> State {
     let log = DiskLog::create(dir, 1).unwrap();
     let mut link = Link::default();
     for round in 0..3 {
@@ -34,7 +34,7 @@ fn history(dir: &Path) -> State {
 }
 
 /// The files of a store, in order.
-fn store_files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn store_files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
@@ -48,7 +48,7 @@ fn store_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies the files of a store over what is there.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for path in store_files(from) {
         let target = to.join(path.strip_prefix(from).unwrap());
         fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -57,7 +57,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The newest file of records.
-fn newest_records(dir: &Path) -> PathBuf {
+pub(crate) fn newest_records(dir: &Path) -> PathBuf {
     store_files(&dir.join("records")).pop().unwrap()
 }
 
@@ -224,125 +224,6 @@ fn a_store_that_ends_before_the_last_acknowledged_record_is_refused() {
     assert!(matches!(DiskLog::open(&dir), Err(LogError::Witness { .. })));
 }
 
-/// A store with records in several files and no snapshot.
-fn many_files(dir: &Path) -> State {
-    let log = DiskLog::create(dir, 1).unwrap();
-    let mut link = Link::default();
-    for _ in 0..20 {
-        // About 700 KB.
-        link = append(&log, link, 60_000);
-    }
-    append(&log, link, 3);
-    assert!(store_files(&dir.join("records")).len() >= 3);
-    state(&log)
-}
-
-#[test]
-fn a_record_that_was_cut_short_goes_and_the_history_continues() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("log");
-    let expected = history(&dir);
-    let whole = fs::read(newest_records(&dir)).unwrap();
-    let next = {
-        let copied = folder.path().join("ahead");
-        copy(&dir, &copied);
-        let log = DiskLog::open(&copied).unwrap();
-        append(&log, log.contents().unwrap().head, 50);
-        fs::read(newest_records(&copied)).unwrap()
-    };
-    // From its first byte to all but its last, and as a disk leaves what it did not write.
-    let mut zeros = whole.clone();
-    zeros.resize(next.len(), 0);
-    let cut = [whole.len() + 1, whole.len() + 63, whole.len() + 64, whole.len() + 90, next.len() - 1];
-    for left in cut.map(|length| next[..length].to_vec()).into_iter().chain([zeros]) {
-        fs::write(newest_records(&dir), &left).unwrap();
-        let log = DiskLog::open(&dir).unwrap();
-        assert_eq!(state(&log), expected);
-        assert_eq!(fs::read(newest_records(&dir)).unwrap(), whole);
-    }
-    let log = DiskLog::open(&dir).unwrap();
-    append(&log, log.contents().unwrap().head, 50);
-    let expected = state(&log);
-    drop(log);
-    assert_eq!(state(&DiskLog::open(&dir).unwrap()), expected);
-}
-
-#[test]
-fn a_damaged_record_that_others_follow_is_never_taken_for_one_that_was_cut_short() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("log");
-    let log = DiskLog::create(&dir, 1).unwrap();
-    // As a power cut leaves the note of what was acknowledged: far behind.
-    let behind = fs::read(dir.join("witness")).unwrap();
-    let mut link = Link::default();
-    for _ in 0..5 {
-        link = append(&log, link, 3);
-    }
-    drop(log);
-    fs::write(dir.join("witness"), behind).unwrap();
-    let file = newest_records(&dir);
-    let whole = fs::read(&file).unwrap();
-    let frame = whole.len() / 5;
-    for at in [3, frame + 5, 2 * frame + 100, 3 * frame + 60] {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1;
-        fs::write(&file, &bytes).unwrap();
-        let error = DiskLog::open(&dir).err().unwrap();
-        let record = u64::try_from(at / frame + 1).unwrap();
-        assert!(error.to_string().starts_with(&format!("record {record} is damaged: ")), "{error}");
-        assert_eq!(fs::read(&file).unwrap(), bytes, "what is refused is left as it is");
-    }
-}
-
-#[test]
-fn records_in_many_files_are_read_back_and_a_missing_file_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("log");
-    let expected = many_files(&dir);
-    assert_eq!(opened(&dir), Ok(expected.clone()));
-    let files = store_files(&dir.join("records"));
-    let first = |file: &Path| file.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap();
-    // Begun for a record that was never written.
-    let begun = dir.join(format!("records/{:020}", 22));
-    for left in ["", "HRF"] {
-        fs::write(&begun, left).unwrap();
-        assert_eq!(opened(&dir), Ok(expected.clone()));
-        assert!(!begun.exists());
-    }
-    for file in &files[..files.len() - 1] {
-        let kept = fs::read(file).unwrap();
-        fs::remove_file(file).unwrap();
-        assert_eq!(opened(&dir), Err(format!("record {} is damaged: it is missing", first(file))));
-        fs::write(file, kept).unwrap();
-    }
-    let last = files.last().unwrap();
-    fs::remove_file(last).unwrap();
-    let why = format!(
-        "record 21 is damaged: it was acknowledged, and the store ends at record {}",
-        first(last) - 1
-    );
-    assert_eq!(opened(&dir), Err(why));
-}
-
-#[test]
-fn files_of_records_that_no_kept_snapshot_needs_are_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("log");
-    let expected = many_files(&dir);
-    let log = DiskLog::open(&dir).unwrap();
-    let before = store_files(&dir.join("records"));
-    snapshot(&log, log.contents().unwrap().head, &expected, 20_000);
-    log.trim().unwrap();
-    assert_eq!(store_files(&dir.join("records")), before, "one snapshot is not enough");
-    append(&log, log.contents().unwrap().head, 3);
-    let expected = state(&log);
-    snapshot(&log, log.contents().unwrap().head, &expected, 20_000);
-    log.trim().unwrap();
-    assert_eq!(store_files(&dir.join("records")), before[before.len() - 1..]);
-    drop(log);
-    assert_eq!(opened(&dir), Ok(expected));
-}
-
 #[test]
 fn nothing_ever_goes_to_files_that_are_not_synced() {
     let folder = tempfile::tempdir().unwrap();
@@ -399,7 +280,7 @@ fn a_snapshot_that_was_cut_short_does_not_count_and_the_next_one_does() {
 }
 
 /// The store's state, if it opens.
-fn opened(dir: &Path) -> Result<State, String> {
+pub(crate) fn opened(dir: &Path) -> Result<State, String> {
     let log = DiskLog::open(dir).map_err(|error| error.to_string())?;
     recover::<Toy>(&log).map(|recovered| recovered.state).map_err(|error| error.to_string())
 }

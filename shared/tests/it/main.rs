@@ -4,5 +4,6 @@
 mod committer;
 mod disk_log;
 mod faults;
+mod records;
 mod recovery;
 mod toy;

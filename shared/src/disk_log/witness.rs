@@ -32,7 +32,9 @@ impl Witness {
     pub(super) fn create(dir: &Path) -> Result<(), LogError> {
         let path = dir.join(NAME);
         let file = File::create_new(&path).map_err(|error| LogError::io("create", &path, error))?;
-        Self { path, file }.note(Link::default())
+        let made = Self { path, file };
+        made.note(Link::default())?;
+        made.file.sync_all().map_err(|error| LogError::io("sync", &made.path, error))
     }
 
     pub(super) fn open(dir: &Path) -> Result<Self, LogError> {

@@ -29,7 +29,7 @@ use headroom_core::record::{Hash, Link};
 use headroom_core::time::Millis;
 use minicbor::{Decode, Encode};
 
-use crate::log::{AppendError, Contents, KEPT_SNAPSHOTS, Log, LogError, Sealed, Visitor};
+use crate::log::{AppendError, Contents, Log, LogError, Sealed, Visitor};
 use records::Records;
 use snapshots::Snapshots;
 use witness::Witness;
@@ -115,8 +115,15 @@ impl DiskLog {
             return Err(LogError::Format { found: identity.format, supported: FORMAT });
         }
         let witness = Witness::open(dir)?;
-        let records = Records::open(&places.records, identity.generation, witness.last()?)?;
         let snapshots = Snapshots::open(&places.snapshots)?;
+        let complete = snapshots.list()?.0;
+        let records = Records::open(&places.records, identity.generation, witness.last()?, &complete)?;
+        // A record that was in flight counts from now on.
+        let head = records.head().link;
+        if head.sequence > 0 {
+            witness.note(head)?;
+        }
+        witness.make_durable()?;
         Ok(Self { records, snapshots, witness, identity, _lock: lock })
     }
 
@@ -141,20 +148,30 @@ impl Log for DiskLog {
     }
 
     fn append(&self, record: &Sealed) -> Result<(), AppendError> {
+        let sequence = record.link.sequence;
+        if self.records.begins_file() {
+            self.witness.make_durable().map_err(|cause| AppendError::Failed { sequence, cause })?;
+        }
         self.records.append(record)?;
-        let noted = self.witness.note(record.link);
-        noted.map_err(|cause| AppendError::Unknown { sequence: record.link.sequence, cause })
+        self.witness.note(record.link).map_err(|cause| AppendError::Unknown { sequence, cause })
     }
 
     fn snapshot(&self, at: Link, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError> {
+        self.witness.make_durable()?;
         self.snapshots.write(at, chunks)
     }
 
     fn trim(&self) -> Result<(), LogError> {
-        let (complete, _) = self.snapshots.list()?;
-        let Some(kept) = complete.get(..KEPT_SNAPSHOTS) else { return Ok(()) };
+        let Some(kept) = self.snapshots.kept()? else { return Ok(()) };
         self.snapshots.keep(kept)?;
-        self.records.trim(kept[KEPT_SNAPSHOTS - 1].sequence)
+        self.records.trim(kept[1].sequence)
+    }
+}
+
+impl Drop for DiskLog {
+    fn drop(&mut self) {
+        // Nothing depends on it: after a power cut it only tells damage better.
+        let _ = self.witness.make_durable();
     }
 }
 

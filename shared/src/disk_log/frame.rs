@@ -18,6 +18,7 @@ const HEADER: usize = 64;
 /// Bytes of a header that its own hash covers.
 const COVERED: usize = 56;
 const MARK: [u8; 4] = *b"HRF\x01";
+const CUT: &str = "it was cut short";
 
 /// A record, and what its header says.
 #[derive(Debug, Clone, Copy)]
@@ -49,30 +50,36 @@ impl<'b> Frame<'b> {
 
     /// The frame at the beginning of some bytes, or what is wrong with it.
     pub(super) fn first(bytes: &'b [u8]) -> Result<Self, &'static str> {
-        const CUT: &str = "it was cut short";
-        let (header, rest) = bytes.split_at_checked(HEADER).ok_or(CUT)?;
-        let (covered, check) = header.split_at(COVERED);
-        if !covered.starts_with(&MARK) || !Hash::of(covered).0.starts_with(check) {
-            return Err("its header is not what was written");
-        }
-        let mut fields = &covered[MARK.len()..];
-        let mut read = || {
-            let length = u32::from_be_bytes(take(&mut fields)?);
-            let (sequence, generation) = (take(&mut fields)?, take(&mut fields)?);
-            let link = Link { sequence: u64::from_be_bytes(sequence), hash: Hash(take(&mut fields)?) };
-            Some((usize::try_from(length).ok()?, u64::from_be_bytes(generation), link))
-        };
-        let (length, generation, link) = read().ok_or(CUT)?;
-        let record = rest.get(..length).ok_or(CUT)?;
+        let (link, generation, length) = header(bytes)?;
+        let record = bytes[HEADER..].get(..length).ok_or(CUT)?;
         if Hash::of(record) != link.hash {
             return Err("its hash differs from its content's");
         }
         Ok(Self { link, generation, record })
     }
+}
 
-    /// The first whole frame anywhere in some bytes.
-    pub(super) fn anywhere(bytes: &'b [u8]) -> Option<Self> {
-        let marks = bytes.windows(MARK.len()).enumerate().filter(|(_, window)| **window == MARK);
-        marks.map(|(at, _)| at).find_map(|at| Self::first(&bytes[at..]).ok())
+/// Whether more than one record was begun in some bytes that do not begin with a whole one: bytes follow
+/// its end, or another header does.
+pub(super) fn more_than_one(bytes: &[u8]) -> bool {
+    let ends = |(_, _, length): (_, _, usize)| bytes.len() > HEADER + length;
+    let marks = bytes.windows(MARK.len()).enumerate().skip(1).filter(|(_, window)| **window == MARK);
+    header(bytes).is_ok_and(ends) || marks.map(|(at, _)| at).any(|at| header(&bytes[at..]).is_ok())
+}
+
+/// What the header at the beginning of some bytes says: the record, the history's identity, the length.
+fn header(bytes: &[u8]) -> Result<(Link, u64, usize), &'static str> {
+    let header = bytes.get(..HEADER).ok_or(CUT)?;
+    let (covered, check) = header.split_at(COVERED);
+    if !covered.starts_with(&MARK) || !Hash::of(covered).0.starts_with(check) {
+        return Err("its header is not what was written");
     }
+    let mut fields = &covered[MARK.len()..];
+    let mut read = || {
+        let length = u32::from_be_bytes(take(&mut fields)?);
+        let (sequence, generation) = (take(&mut fields)?, take(&mut fields)?);
+        let link = Link { sequence: u64::from_be_bytes(sequence), hash: Hash(take(&mut fields)?) };
+        Some((link, u64::from_be_bytes(generation), usize::try_from(length).ok()?))
+    };
+    read().ok_or(CUT)
 }

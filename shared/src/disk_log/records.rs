@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use headroom_core::record::Link;
 
 use super::files::sync;
-use super::frame::Frame;
+use super::frame::{Frame, more_than_one};
 use super::lock;
 use crate::log::{AppendError, Item, LogError, Part, Sealed, Visitor};
 
@@ -50,9 +50,14 @@ impl Records {
         sync(dir)
     }
 
-    /// Opens the records of a history that had an identity at its beginning, and of which a record was
-    /// the last one acknowledged.
-    pub(super) fn open(dir: &Path, generation: u64, acknowledged: Link) -> Result<Self, LogError> {
+    /// Opens the records of a history that had an identity at its beginning, of which a record was the last
+    /// one acknowledged, and with snapshots at some records. Nothing is changed before all of it is checked.
+    pub(super) fn open(
+        dir: &Path,
+        generation: u64,
+        acknowledged: Link,
+        snapshots: &[Link],
+    ) -> Result<Self, LogError> {
         let files = files(dir)?;
         let Some((&newest, before)) = files.split_last() else {
             return Err(LogError::damaged(Item::Head, "there are no files of records"));
@@ -63,7 +68,8 @@ impl Records {
             // Begun for a record that never was written whole.
             begun = Some(end.path);
             end = End::of(dir, older)?;
-            if let Some(why) = end.cut {
+            if end.cut.is_some() || end.next != newest {
+                let why = end.cut.unwrap_or("it is missing");
                 return Err(LogError::damaged(Item::Record(end.next), why));
             }
         }
@@ -73,6 +79,12 @@ impl Records {
             None => return Err(LogError::damaged(Item::Record(newest - 1), "it is missing")),
         };
         confirm(head.link, acknowledged, end.cut)?;
+        // A snapshot stands at a record that was durable.
+        if let Some(newest) = snapshots.iter().find(|at| at.sequence > head.link.sequence) {
+            let why =
+                format!("there is a snapshot of it, and the store ends at record {}", head.link.sequence);
+            return Err(LogError::damaged(Item::Record(newest.sequence), why));
+        }
         if let Some(path) = begun {
             fs::remove_file(&path).map_err(|error| LogError::io("remove", &path, error))?;
         }
@@ -84,6 +96,11 @@ impl Records {
 
     pub(super) fn head(&self) -> Head {
         lock(&self.tail).head
+    }
+
+    /// Whether the next record begins a file.
+    pub(super) fn begins_file(&self) -> bool {
+        lock(&self.tail).length >= FILE_BYTES
     }
 
     /// Writes a record and waits until it is durable.
@@ -201,8 +218,8 @@ impl End {
                     at += frame.length();
                 }
                 Ok(frame) => return Err(misplaced(next, frame)),
-                // One record at a time is written: with a whole one after it, this one was acknowledged.
-                Err(why) if Frame::anywhere(&bytes[at + 1..]).is_some() => {
+                // One record at a time is written: with another one after it, this one was acknowledged.
+                Err(why) if more_than_one(&bytes[at..]) => {
                     return Err(LogError::damaged(Item::Record(next), why));
                 }
                 Err(why) => {

@@ -22,7 +22,7 @@ use sled::{Batch, Db};
 use super::files::sync;
 use super::pieces::{CHUNK, MANIFEST, Stored, get, numbered, put, sequence_of};
 use super::{checked, unchecked};
-use crate::log::{Item, LogError, Part, Visitor};
+use crate::log::{Item, KEPT_SNAPSHOTS, LogError, Part, Visitor};
 
 /// sled's page cache. Snapshots are written once and read once, in order.
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
@@ -118,6 +118,18 @@ impl Snapshots {
         Ok(manifest)
     }
 
+    /// The newest snapshot, and the newest before it whose chunks are whole. The newest was written by this
+    /// process, the others may have been damaged since.
+    pub(super) fn kept(&self) -> Result<Option<[Link; KEPT_SNAPSHOTS]>, LogError> {
+        let (complete, _) = self.list()?;
+        let Some((newest, others)) = complete.split_first() else { return Ok(None) };
+        Ok(others.iter().find(|at| self.is_whole(at.sequence)).map(|other| [*newest, *other]))
+    }
+
+    fn is_whole(&self, snapshot: u64) -> bool {
+        self.load(snapshot, &mut |_| ControlFlow::Continue(())).is_ok()
+    }
+
     /// Hands out the chunks of a snapshot.
     pub(super) fn load(&self, snapshot: u64, visit: &mut Visitor<'_>) -> Result<ControlFlow<()>, LogError> {
         for (index, hash) in (0..).zip(self.manifest(snapshot)?.chunks) {
@@ -136,7 +148,7 @@ impl Snapshots {
     /// Writes a snapshot.
     pub(super) fn write(&self, at: Link, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError> {
         let snapshot = at.sequence;
-        if self.manifest(snapshot).is_ok_and(|manifest| manifest.link == at) {
+        if self.manifest(snapshot).is_ok_and(|manifest| manifest.link == at) && self.is_whole(snapshot) {
             return Ok(());
         }
         self.room()?;
@@ -164,17 +176,14 @@ impl Snapshots {
         self.make_durable()
     }
 
-    /// Removes all but these, which are given newest first.
-    pub(super) fn keep(&self, kept: &[Link]) -> Result<(), LogError> {
-        let Some(oldest) = kept.last() else { return Ok(()) };
+    /// Removes all but these.
+    pub(super) fn keep(&self, [newest, other]: [Link; KEPT_SNAPSHOTS]) -> Result<(), LogError> {
+        let between = (other.sequence + 1, newest.sequence);
         // Manifests first: a snapshot that loses chunks must not look complete.
-        self.remove(vec![MANIFEST], numbered(MANIFEST, oldest.sequence))?;
-        self.remove(vec![CHUNK], numbered(CHUNK, oldest.sequence))?;
-        // What attempts between the kept snapshots left.
-        for pair in kept.windows(2) {
-            self.remove(numbered(CHUNK, pair[1].sequence + 1), numbered(CHUNK, pair[0].sequence))?;
-        }
-        Ok(())
+        self.remove(vec![MANIFEST], numbered(MANIFEST, other.sequence))?;
+        self.remove(numbered(MANIFEST, between.0), numbered(MANIFEST, between.1))?;
+        self.remove(vec![CHUNK], numbered(CHUNK, other.sequence))?;
+        self.remove(numbered(CHUNK, between.0), numbered(CHUNK, between.1))
     }
 
     fn put(&self, stored: Stored, bytes: &[u8]) -> Result<(), LogError> {
@@ -189,8 +198,14 @@ impl Snapshots {
     }
 
     fn make_durable(&self) -> Result<(), LogError> {
-        self.db.flush().map_err(|error| LogError::io("flush", &self.dir, error))?;
-        self.file.sync_data().map_err(|error| LogError::io("sync", &self.dir, error))
+        let flushed = self.db.flush().map_err(|error| LogError::io("flush", &self.dir, error));
+        let durable = flushed
+            .and_then(|_| self.file.sync_data().map_err(|error| LogError::io("sync", &self.dir, error)));
+        if durable.is_err() {
+            // The kernel may show what the disk does not have: whoever opens next shall see the disk.
+            let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+        durable
     }
 
     /// Whether the disk has room for more than records.

@@ -4,8 +4,9 @@
 //! written after a record has become durable and before it is acknowledged, so a store that ends before it
 //! has lost something.
 //!
-//! Notes are not synced one by one: after a power cut the witness may stand behind the store, never
-//! before it. They are written in turn to two places, so that one that was cut short spoils only itself.
+//! Notes are not synced one by one, only when a store is opened, a file of records or a snapshot is begun,
+//! and at the end: after a power cut the witness may stand behind the store, never before it. They are
+//! written in turn to two places, so that one that was cut short spoils only itself.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -34,7 +35,7 @@ impl Witness {
         let file = File::create_new(&path).map_err(|error| LogError::io("create", &path, error))?;
         let made = Self { path, file };
         made.note(Link::default())?;
-        made.file.sync_all().map_err(|error| LogError::io("sync", &made.path, error))
+        made.make_durable()
     }
 
     pub(super) fn open(dir: &Path) -> Result<Self, LogError> {
@@ -54,6 +55,11 @@ impl Witness {
         let place = PLACES[usize::from(link.sequence % 2 == 1)];
         let written = self.file.write_all_at(&note, place);
         written.map_err(|error| LogError::io("note the last record in", &self.path, error))
+    }
+
+    /// Makes the notes so far durable.
+    pub(super) fn make_durable(&self) -> Result<(), LogError> {
+        self.file.sync_all().map_err(|error| LogError::io("sync", &self.path, error))
     }
 
     fn read(&self, place: u64) -> Result<Link, String> {

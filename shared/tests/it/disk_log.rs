@@ -358,3 +358,24 @@ proptest! {
         prop_assert_eq!(found.unwrap().unwrap(), expected);
     }
 }
+
+#[test]
+fn a_damaged_snapshot_does_not_count_when_others_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    history(&dir);
+    let log = DiskLog::open(&dir).unwrap();
+    let [newest, older] = log.contents().unwrap().snapshots[..] else { panic!("two snapshots") };
+    drop(log);
+    let db = raw(&dir);
+    let chunk = [&b"c"[..], &newest.sequence.to_be_bytes()].concat();
+    let (key, value) = db.scan_prefix(chunk).next().unwrap().unwrap();
+    db.insert(key, vec![0; value.len()]).unwrap();
+    drop(db);
+    let log = DiskLog::open(&dir).unwrap();
+    let (head, expected) = (log.contents().unwrap().head, state(&log));
+    snapshot(&log, head, &expected, 700);
+    log.trim().unwrap();
+    assert_eq!(log.contents().unwrap().snapshots, [head, older]);
+    assert_eq!(state(&log), expected);
+}

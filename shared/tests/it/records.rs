@@ -5,7 +5,7 @@ use std::path::Path;
 
 use headroom_core::record::Link;
 use headroom_shared::disk_log::DiskLog;
-use headroom_shared::log::Log;
+use headroom_shared::log::{Item, Log, LogError};
 
 use crate::disk_log::{copy, history, newest_records, opened, state, store_files};
 use crate::toy::{State, append, snapshot};
@@ -81,6 +81,63 @@ fn a_damaged_record_that_others_follow_is_never_taken_for_one_that_was_cut_short
 }
 
 #[test]
+fn a_damaged_record_after_which_another_was_begun_is_never_taken_for_one_that_was_cut_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let log = DiskLog::create(&dir, 1).unwrap();
+    let behind = fs::read(dir.join("witness")).unwrap();
+    let link = append(&log, Link::default(), 3);
+    let frame = fs::read(newest_records(&dir)).unwrap().len();
+    append(&log, link, 3);
+    drop(log);
+    let whole = fs::read(newest_records(&dir)).unwrap();
+    // A flipped bit in the first, and of the second: nothing but a byte, its header, most of it.
+    for (at, left) in [(frame - 1, frame + 1), (2, frame + 64), (frame - 1, whole.len() - 1)] {
+        let mut bytes = whole[..left].to_vec();
+        bytes[at] ^= 1;
+        fs::write(newest_records(&dir), &bytes).unwrap();
+        fs::write(dir.join("witness"), &behind).unwrap();
+        let error = DiskLog::open(&dir).err().unwrap();
+        assert!(error.to_string().starts_with("record 1 is damaged: "), "{error}");
+    }
+}
+
+#[test]
+fn a_record_that_was_in_flight_counts_once_the_store_was_opened_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let log = DiskLog::create(&dir, 1).unwrap();
+    let link = append(&log, Link::default(), 3);
+    let before = fs::read(dir.join("witness")).unwrap();
+    append(&log, link, 3);
+    drop(log);
+    // As a process leaves it that was killed between the record and the note of it.
+    fs::write(dir.join("witness"), before).unwrap();
+    drop(DiskLog::open(&dir).unwrap());
+    let whole = fs::read(newest_records(&dir)).unwrap();
+    fs::write(newest_records(&dir), &whole[..whole.len() - 1]).unwrap();
+    let why = "it was acknowledged, and the store ends at record 1; of the next one, it was cut short";
+    assert_eq!(DiskLog::open(&dir).err().unwrap(), LogError::damaged(Item::Record(2), why));
+}
+
+#[test]
+fn a_store_that_ends_before_one_of_its_snapshots_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("log");
+    let log = DiskLog::create(&dir, 1).unwrap();
+    let behind = fs::read(dir.join("witness")).unwrap();
+    let link = append(&log, Link::default(), 3);
+    let first = fs::read(newest_records(&dir)).unwrap();
+    let link = append(&log, link, 3);
+    snapshot(&log, link, &state(&log), 10);
+    drop(log);
+    fs::write(dir.join("witness"), behind).unwrap();
+    fs::write(newest_records(&dir), first).unwrap();
+    let why = "there is a snapshot of it, and the store ends at record 1";
+    assert_eq!(DiskLog::open(&dir).err().unwrap(), LogError::damaged(Item::Record(2), why));
+}
+
+#[test]
 fn records_in_many_files_are_read_back_and_a_missing_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("log");
@@ -103,6 +160,10 @@ fn records_in_many_files_are_read_back_and_a_missing_file_is_named() {
     }
     let last = files.last().unwrap();
     fs::remove_file(last).unwrap();
+    // With another file begun after it, the gap shows whatever is known of the last record.
+    fs::write(&begun, "").unwrap();
+    assert_eq!(opened(&dir), Err(format!("record {} is damaged: it is missing", first(last))));
+    fs::remove_file(&begun).unwrap();
     let why = format!(
         "record 21 is damaged: it was acknowledged, and the store ends at record {}",
         first(last) - 1

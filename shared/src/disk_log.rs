@@ -22,7 +22,6 @@ mod snapshots;
 mod witness;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use headroom_core::record::{Hash, Link};
@@ -116,8 +115,8 @@ impl DiskLog {
         }
         let witness = Witness::open(dir)?;
         let snapshots = Snapshots::open(&places.snapshots)?;
-        let complete = snapshots.list()?.0;
-        let records = Records::open(&places.records, identity.generation, witness.last()?, &complete)?;
+        let newest = snapshots.list()?.0.first().copied();
+        let records = Records::open(&places.records, identity.generation, witness.last()?, newest)?;
         // A record that was in flight counts from now on.
         let head = records.head().link;
         if head.sequence > 0 {
@@ -173,18 +172,6 @@ impl Drop for DiskLog {
         // Nothing depends on it: after a power cut it only tells damage better.
         let _ = self.witness.make_durable();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code panics between two changes that belong together.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The next bytes of a field, which are taken off.
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (field, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(*field)
 }
 
 fn checked<T: Encode<()>>(value: &T) -> Vec<u8> {

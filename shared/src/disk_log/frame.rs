@@ -11,8 +11,6 @@
 
 use headroom_core::record::{Hash, Link};
 
-use super::take;
-
 /// Bytes of a header.
 const HEADER: usize = 64;
 /// Bytes of a header that its own hash covers.
@@ -82,4 +80,11 @@ fn header(bytes: &[u8]) -> Result<(Link, u64, usize), &'static str> {
         Some((link, u64::from_be_bytes(generation), usize::try_from(length).ok()?))
     };
     read().ok_or(CUT)
+}
+
+/// The next bytes of a field, which are taken off.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*field)
 }

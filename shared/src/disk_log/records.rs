@@ -8,13 +8,12 @@ use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use headroom_core::record::Link;
 
 use super::files::sync;
 use super::frame::{Frame, more_than_one};
-use super::lock;
 use crate::log::{AppendError, Item, LogError, Part, Sealed, Visitor};
 
 /// A file that has so many bytes is followed by another. Small beside what a store may take, since only
@@ -34,6 +33,13 @@ struct Tail {
     broken: Option<String>,
 }
 
+impl Tail {
+    /// Whether the next record begins another file.
+    fn is_full(&self) -> bool {
+        self.length >= FILE_BYTES
+    }
+}
+
 /// Where the history stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
@@ -51,12 +57,12 @@ impl Records {
     }
 
     /// Opens the records of a history that had an identity at its beginning, of which a record was the last
-    /// one acknowledged, and with snapshots at some records. Nothing is changed before all of it is checked.
+    /// one acknowledged, and of which there may be a snapshot. Nothing is changed before all of it is checked.
     pub(super) fn open(
         dir: &Path,
         generation: u64,
         acknowledged: Link,
-        snapshots: &[Link],
+        snapshot: Option<Link>,
     ) -> Result<Self, LogError> {
         let files = files(dir)?;
         let Some((&newest, before)) = files.split_last() else {
@@ -80,10 +86,10 @@ impl Records {
         };
         confirm(head.link, acknowledged, end.cut)?;
         // A snapshot stands at a record that was durable.
-        if let Some(newest) = snapshots.iter().find(|at| at.sequence > head.link.sequence) {
+        if let Some(at) = snapshot.filter(|at| at.sequence > head.link.sequence) {
             let why =
                 format!("there is a snapshot of it, and the store ends at record {}", head.link.sequence);
-            return Err(LogError::damaged(Item::Record(newest.sequence), why));
+            return Err(LogError::damaged(Item::Record(at.sequence), why));
         }
         if let Some(path) = begun {
             fs::remove_file(&path).map_err(|error| LogError::io("remove", &path, error))?;
@@ -95,19 +101,24 @@ impl Records {
     }
 
     pub(super) fn head(&self) -> Head {
-        lock(&self.tail).head
+        self.tail().head
     }
 
     /// Whether the next record begins a file.
     pub(super) fn begins_file(&self) -> bool {
-        lock(&self.tail).length >= FILE_BYTES
+        self.tail().is_full()
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        // No code panics between two changes that belong together.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a record and waits until it is durable.
     pub(super) fn append(&self, record: &Sealed) -> Result<(), AppendError> {
         let sequence = record.link.sequence;
         // Held to the end: a second writer meets the head that this record leaves.
-        let mut tail = lock(&self.tail);
+        let mut tail = self.tail();
         if tail.head.link != record.after {
             return Err(AppendError::Fenced { wanted: sequence, head: tail.head.link });
         }
@@ -130,7 +141,7 @@ impl Records {
         let bytes = frame.bytes().ok_or_else(|| {
             failed(LogError::io("write", &self.dir, format!("{} bytes are too many", record.len())))
         })?;
-        if tail.length >= FILE_BYTES {
+        if tail.is_full() {
             tail.file = self.begin(sequence).map_err(failed)?;
             tail.length = 0;
         }

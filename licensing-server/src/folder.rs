@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use headroom_core::license::{SigningKey, VendorKey};
+use headroom_core::license::{PublicKey, SigningKey};
 use headroom_shared::disk_log::DiskLog;
 use headroom_shared::tls::{self, Credentials, write_public, write_secret};
 
@@ -57,7 +57,7 @@ impl Folder {
     ///
     /// # Errors
     /// When there is anything of an earlier one, which is left alone.
-    pub fn init(&self) -> anyhow::Result<VendorKey> {
+    pub fn init(&self) -> anyhow::Result<PublicKey> {
         let found: Vec<&str> = PARTS.into_iter().filter(|part| self.0.join(part).exists()).collect();
         let path = self.0.display();
         if found.contains(&VENDOR_KEY) {
@@ -119,7 +119,7 @@ impl Folder {
         let mut bytes = [0; 32];
         hex::decode_to_slice(seed, &mut bytes).ok().with_context(damaged)?;
         let key = SigningKey::from_seed(&bytes);
-        if key.vendor_key().id().to_string() != id {
+        if key.public_key().id().to_string() != id {
             bail!("{}: it is not the key it says it is", damaged());
         }
         Ok(key)
@@ -142,12 +142,12 @@ fn make_folder(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
-fn make_parts(folder: &Path) -> anyhow::Result<VendorKey> {
+fn make_parts(folder: &Path) -> anyhow::Result<PublicKey> {
     let (mut generation, mut seed) = ([0; 8], [0; 32]);
     getrandom::fill(&mut generation).context("the system gives no random numbers")?;
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     drop(DiskLog::create(&folder.join(LOG), u64::from_be_bytes(generation))?);
-    let key = SigningKey::from_seed(&seed).vendor_key();
+    let key = SigningKey::from_seed(&seed).public_key();
     let text = format!("{} {}\n", key.id(), hex::encode(seed));
     write_secret(&folder.join(SIGNING_KEY), text.as_bytes()).context("cannot write the signing key")?;
     let authority = tls::make_authority(&format!("licensing server {}", key.id()))?;

@@ -46,7 +46,7 @@ impl Office {
         let (register, committer) =
             committer::start::<Register>(log, Arc::clone(&clock), committer::Options::default())
                 .context("cannot recover the register")?;
-        register.submit(Command::AddKey(key.vendor_key())).await?;
+        register.submit(Command::AddKey(key.public_key())).await?;
         Ok((Self { register, key, clock }, committer))
     }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use headroom_core::fingerprint::{Fingerprint, Sources};
-use headroom_core::license::{SignedLicense, TrustedKeys, VendorKey, VerifiedLicense};
+use headroom_core::license::{PublicKey, SignedLicense, TrustedKeys, VerifiedLicense};
 use headroom_shared::endpoints::Endpoints;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_licensing-server");
@@ -45,7 +45,7 @@ fn fingerprint() -> Fingerprint {
 
 fn verified(state: &Path, file: &[u8]) -> VerifiedLicense {
     let text = std::fs::read_to_string(state.join("vendor.pub")).expect("the vendor's key");
-    let key: VendorKey = text.parse().expect("a key");
+    let key: PublicKey = text.parse().expect("a key");
     let signed = SignedLicense::parse(file).expect("a license file");
     signed.verify(&TrustedKeys::from(key)).expect("verifies")
 }

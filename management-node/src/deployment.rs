@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use headroom_core::NodeName;
 use headroom_core::fingerprint::Fingerprint;
-use headroom_core::license::{KeyError, TrustedKeys, VendorKey};
+use headroom_core::license::{KeyError, PublicKey, TrustedKeys};
 use headroom_shared::disk_log::DiskLog;
 use headroom_shared::fingerprint::ReadError;
 use headroom_shared::log::LogError;
@@ -81,7 +81,7 @@ fn vendor_keys(path: &Path) -> Result<(String, TrustedKeys), DeploymentError> {
         if line.trim().is_empty() || line.starts_with('#') {
             continue;
         }
-        let key: VendorKey = line.trim().parse().map_err(|why| DeploymentError::VendorKey {
+        let key: PublicKey = line.trim().parse().map_err(|why| DeploymentError::VendorKey {
             path: path.into(),
             line: index + 1,
             why,

@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 use headroom_core::license::{
-    KeyId, LicenseDocument, LicenseError, Nonce, SignedLicense, TrustedKeys, VendorKey,
+    KeyId, LicenseDocument, LicenseError, Nonce, PublicKey, SignedLicense, TrustedKeys,
 };
 use headroom_core::machine::{Answer, Class, Machine, Tx};
 use headroom_core::{LicenseId, Millis, Now};
@@ -23,7 +23,7 @@ use minicbor::{Decode, Encode};
 pub struct KnownKey {
     /// The public key.
     #[n(0)]
-    pub key: VendorKey,
+    pub key: PublicKey,
     /// When it was made.
     #[n(1)]
     pub added_at: Millis,
@@ -86,7 +86,7 @@ impl State {
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Takes a public key into use. A known key is no error.
-    AddKey(VendorKey),
+    AddKey(PublicKey),
     /// Registers a license that was just signed. A nonce that was answered before gets the answer
     /// of then, whatever this license says.
     Register(SignedLicense),

@@ -40,7 +40,7 @@ fn license(id: &str, nonce: u8, key: u8) -> SignedLicense {
 
 fn bench() -> Bench<Register> {
     let mut bench = Bench::default();
-    bench.run(NOW, Command::AddKey(SigningKey::from_seed(&[1; 32]).vendor_key()));
+    bench.run(NOW, Command::AddKey(SigningKey::from_seed(&[1; 32]).public_key()));
     bench
 }
 
@@ -70,14 +70,17 @@ fn a_license_of_an_unknown_key_or_with_a_taken_id_is_refused() {
     let id = LicenseId::new("L-1").expect("an id");
     assert_eq!(taken, Reply::Refused(Refusal::IdTaken(id)));
     let unknown = bench.run(NOW, Command::Register(license("L-2", 3, 9)));
-    assert!(matches!(unknown, Reply::Refused(Refusal::License(LicenseError::UnknownKey { .. }))));
+    assert!(matches!(
+        unknown,
+        Reply::Refused(Refusal::License(LicenseError::Signed(SignedError::UnknownKey { .. })))
+    ));
     assert_eq!(bench.state.licenses().count(), 1);
 }
 
 #[test]
 fn a_key_is_known_once() {
     let mut bench = bench();
-    let key = SigningKey::from_seed(&[1; 32]).vendor_key();
+    let key = SigningKey::from_seed(&[1; 32]).public_key();
     assert_eq!(bench.run(NOW, Command::AddKey(key)), Reply::KeyKnown(key.id()));
     assert_eq!(bench.state.keys().count(), 1);
 }
@@ -91,7 +94,7 @@ proptest! {
         let mut bench = bench();
         for (id, nonce, key) in steps {
             if id == nonce {
-                bench.run(NOW, Command::AddKey(SigningKey::from_seed(&[key; 32]).vendor_key()));
+                bench.run(NOW, Command::AddKey(SigningKey::from_seed(&[key; 32]).public_key()));
             }
             bench.run(NOW, Command::Register(license(&format!("L-{id}"), nonce, key)));
         }

@@ -111,13 +111,20 @@ pub enum FingerprintError {
     Checksum,
 }
 
+/// The hash of one source. Of different sources it is different, whatever their values.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
-struct Part(
+pub struct Part(
     #[n(0)]
     #[cbor(with = "minicbor::bytes")]
     [u8; HASH_LEN],
 );
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
 
 /// Identifies a machine without telling how. Has at least one source.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
@@ -205,6 +212,11 @@ impl Fingerprint {
     #[must_use]
     pub fn sources(&self) -> Vec<Source> {
         Source::ALL.into_iter().filter(|source| self.part(*source).is_some()).collect()
+    }
+
+    /// The hashes of its sources.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        Source::ALL.into_iter().filter_map(|source| self.part(source))
     }
 
     fn body(&self) -> Vec<u8> {

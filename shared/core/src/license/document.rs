@@ -12,6 +12,8 @@ use crate::time::Millis;
 
 /// Most features of a license.
 pub const MAX_FEATURES: usize = 64;
+/// Longest expiry grace, in days.
+pub const MAX_GRACE_DAYS: u32 = 366;
 /// Most attributes of a feature.
 pub const MAX_ATTRIBUTES: usize = 32;
 
@@ -103,6 +105,18 @@ pub struct LicenseDocument {
     /// When it was signed.
     #[n(11)]
     pub issued_at: Millis,
+    /// Days after its end for which it still counts, at most [`MAX_GRACE_DAYS`].
+    #[n(12)]
+    pub grace_days: Option<u32>,
+}
+
+impl LicenseDocument {
+    /// The first moment it does not count any more, grace included.
+    #[must_use]
+    pub fn ends(&self) -> Option<Millis> {
+        let grace = Millis::DAY.times(i64::from(self.grace_days.unwrap_or(0)));
+        self.not_after.map(|end| end.plus(grace))
+    }
 }
 
 /// Whether a license counts.
@@ -110,6 +124,8 @@ pub struct LicenseDocument {
 pub enum Validity {
     /// It counts.
     Active,
+    /// Its time is over, and it still counts for its days of grace.
+    Grace,
     /// It belongs to another machine, or this one changed.
     Corrupt,
     /// Its time is over.
@@ -126,8 +142,10 @@ pub fn validity(document: &LicenseDocument, now: Millis, current: &Fingerprint) 
         Validity::Corrupt
     } else if now < document.not_before {
         Validity::NotYetValid
-    } else if document.not_after.is_some_and(|end| now >= end) {
+    } else if document.ends().is_some_and(|end| now >= end) {
         Validity::Expired
+    } else if document.not_after.is_some_and(|end| now >= end) {
+        Validity::Grace
     } else {
         Validity::Active
     }
@@ -174,6 +192,12 @@ pub enum DocumentError {
         /// Attributes given.
         count: usize,
     },
+    /// More grace than allowed.
+    #[error("grace_days: {days} days given, at most {MAX_GRACE_DAYS} are allowed")]
+    Grace {
+        /// Days given.
+        days: u32,
+    },
     /// Ends before it begins.
     #[error("not_after: the license would end at {not_after}, which is not after its begin at {not_before}")]
     NeverValid {
@@ -194,6 +218,7 @@ impl DocumentError {
             Self::NoUnits { index, .. } => format!("features[{index}].quantity"),
             Self::TooManyUnits { index, .. } => format!("features[{index}].overdraft"),
             Self::AttributeCount { index, .. } => format!("features[{index}].attributes"),
+            Self::Grace { .. } => "grace_days".into(),
             Self::NeverValid { .. } => "not_after".into(),
         }
     }
@@ -225,6 +250,9 @@ impl LicenseDocument {
             if count > MAX_ATTRIBUTES {
                 return Err(DocumentError::AttributeCount { index, count });
             }
+        }
+        if let Some(days) = self.grace_days.filter(|days| *days > MAX_GRACE_DAYS) {
+            return Err(DocumentError::Grace { days });
         }
         match self.not_after {
             Some(not_after) if not_after <= self.not_before => {

@@ -1,4 +1,4 @@
-//! The vendor's keys: the secret one signs, the public ones are trusted.
+//! Keys: secret ones sign, public ones are trusted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,11 +29,11 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// Why a text is no vendor key.
+/// Why a text is no public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not two words.
-    #[error("a vendor key is one line: the key id, a blank, and the public key in 64 hexadecimal digits")]
+    #[error("a public key is one line: the key id, a blank, and the public key in 64 hexadecimal digits")]
     Form,
     /// The public key is not hexadecimal or has another length.
     #[error("the public key must be 64 hexadecimal digits: {why}")]
@@ -54,11 +54,12 @@ pub enum KeyError {
     Invalid,
 }
 
-/// A public key that licenses are signed with. Its text form is `KEYID HEX`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct VendorKey(ed25519_dalek::VerifyingKey);
+/// A public key: the vendor's, which licenses are signed with, or a machine's, which signs its requests.
+/// Its text form is `KEYID HEX`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublicKey(ed25519_dalek::VerifyingKey);
 
-impl VendorKey {
+impl PublicKey {
     /// Checks a public key.
     ///
     /// # Errors
@@ -82,24 +83,24 @@ impl VendorKey {
         KeyId(id)
     }
 
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.0.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
     }
 }
 
-impl fmt::Display for VendorKey {
+impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.id(), hex::encode(self.as_bytes()))
     }
 }
 
-impl fmt::Debug for VendorKey {
+impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl FromStr for VendorKey {
+impl FromStr for PublicKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
@@ -118,7 +119,7 @@ impl FromStr for VendorKey {
     }
 }
 
-impl<C> Encode<C> for VendorKey {
+impl<C> Encode<C> for PublicKey {
     fn encode<W: minicbor::encode::Write>(
         &self,
         e: &mut Encoder<W>,
@@ -129,7 +130,7 @@ impl<C> Encode<C> for VendorKey {
     }
 }
 
-impl<'b, C> Decode<'b, C> for VendorKey {
+impl<'b, C> Decode<'b, C> for PublicKey {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         let public = d.bytes()?.try_into().map_err(minicbor::decode::Error::custom)?;
         Self::new(public).map_err(minicbor::decode::Error::custom)
@@ -138,17 +139,17 @@ impl<'b, C> Decode<'b, C> for VendorKey {
 
 /// The public keys a license may be signed with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedKeys(BTreeMap<KeyId, VendorKey>);
+pub struct TrustedKeys(BTreeMap<KeyId, PublicKey>);
 
 impl TrustedKeys {
     /// The key of this name.
     #[must_use]
-    pub fn get(&self, id: KeyId) -> Option<&VendorKey> {
+    pub fn get(&self, id: KeyId) -> Option<&PublicKey> {
         self.0.get(&id)
     }
 
     /// All keys, ordered by name.
-    pub fn iter(&self) -> impl Iterator<Item = &VendorKey> {
+    pub fn iter(&self) -> impl Iterator<Item = &PublicKey> {
         self.0.values()
     }
 
@@ -162,19 +163,19 @@ impl TrustedKeys {
     }
 }
 
-impl FromIterator<VendorKey> for TrustedKeys {
-    fn from_iter<I: IntoIterator<Item = VendorKey>>(keys: I) -> Self {
+impl FromIterator<PublicKey> for TrustedKeys {
+    fn from_iter<I: IntoIterator<Item = PublicKey>>(keys: I) -> Self {
         Self(keys.into_iter().map(|key| (key.id(), key)).collect())
     }
 }
 
-impl From<VendorKey> for TrustedKeys {
-    fn from(key: VendorKey) -> Self {
+impl From<PublicKey> for TrustedKeys {
+    fn from(key: PublicKey) -> Self {
         [key].into_iter().collect()
     }
 }
 
-/// The secret key licenses are signed with. Never printed.
+/// A secret key. Never printed.
 #[derive(Clone)]
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
@@ -193,18 +194,18 @@ impl SigningKey {
 
     /// The public key.
     #[must_use]
-    pub fn vendor_key(&self) -> VendorKey {
-        VendorKey(self.0.verifying_key())
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.vendor_key().id())
+        write!(f, "SigningKey({})", self.public_key().id())
     }
 }
 
@@ -214,20 +215,20 @@ mod tests {
 
     #[test]
     fn a_vendor_key_reads_back_from_its_line_and_a_wrong_digit_is_found() {
-        let key = SigningKey::from_seed(&[7; 32]).vendor_key();
+        let key = SigningKey::from_seed(&[7; 32]).public_key();
         let text = key.to_string();
         assert_eq!(format!("{text}\n").parse(), Ok(key));
         assert_eq!(text.to_uppercase().parse(), Ok(key));
         let bytes = minicbor::to_vec(key).expect("encodes");
-        assert_eq!(minicbor::decode::<VendorKey>(&bytes).expect("decodes"), key);
+        assert_eq!(minicbor::decode::<PublicKey>(&bytes).expect("decodes"), key);
         for at in 0..text.len() {
             let mut wrong = text.clone();
             let digit = if &text[at..=at] == "0" { "1" } else { "0" };
             wrong.replace_range(at..=at, digit);
-            assert!(wrong.parse::<VendorKey>().is_err(), "{wrong}");
+            assert!(wrong.parse::<PublicKey>().is_err(), "{wrong}");
         }
-        assert_eq!("".parse::<VendorKey>(), Err(KeyError::Form));
-        assert!(VendorKey::new(&[0; 32]).is_err(), "a key of small order");
+        assert_eq!("".parse::<PublicKey>(), Err(KeyError::Form));
+        assert!(PublicKey::new(&[0; 32]).is_err(), "a key of small order");
     }
 
     #[test]

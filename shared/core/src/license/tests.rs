@@ -8,7 +8,9 @@ use super::*;
 use crate::charge::{Feature, Units};
 use crate::fingerprint::{Fingerprint, Sources};
 use crate::ids::{LicenseId, Text};
+use crate::signed::{Envelope, encode};
 use crate::time::Millis;
+use minicbor::Encode;
 
 fn machine(id: &str) -> Fingerprint {
     let sources = Sources { machine_id: Some(id.into()), ..Sources::default() };
@@ -43,7 +45,24 @@ fn document() -> LicenseDocument {
         machine_sequence: 1,
         nonce: Nonce([3; 16]),
         issued_at: Millis(900),
+        grace_days: None,
     }
+}
+
+#[derive(Encode)]
+struct Payload {
+    #[n(0)]
+    format: u32,
+    #[n(1)]
+    document: LicenseDocument,
+}
+
+fn message(key: KeyId, payload: &[u8]) -> Vec<u8> {
+    LicenseDocument::KIND.message(key, payload)
+}
+
+fn read(bytes: Vec<u8>) -> Result<VerifiedLicense, LicenseError> {
+    SignedLicense::from_bytes(bytes)?.verify(&trusted())
 }
 
 fn key() -> SigningKey {
@@ -51,7 +70,7 @@ fn key() -> SigningKey {
 }
 
 fn trusted() -> TrustedKeys {
-    key().vendor_key().into()
+    key().public_key().into()
 }
 
 fn file() -> String {
@@ -63,7 +82,7 @@ fn a_signed_license_verifies_and_says_what_was_signed() {
     let signed = SignedLicense::parse(file().as_bytes()).expect("parses");
     let verified = signed.verify(&trusted()).expect("verifies");
     assert_eq!(verified.document(), &document());
-    assert_eq!(verified.key(), key().vendor_key().id());
+    assert_eq!(verified.key(), key().public_key().id());
     let again = SignedLicense::from_bytes(verified.signed().as_bytes().to_vec()).expect("parses");
     assert_eq!(again.verify(&trusted()).expect("verifies"), verified);
     let bytes = minicbor::to_vec(&signed).expect("encodes");
@@ -110,7 +129,7 @@ fn every_flipped_bit_of_the_signed_bytes_is_refused() {
         for bit in 0..8 {
             let mut wrong = original.clone();
             wrong[at] ^= 1 << bit;
-            let found = SignedLicense::from_bytes(wrong).and_then(|signed| signed.verify(&trusted()));
+            let found = read(wrong);
             assert!(found.is_err(), "bit {bit} of byte {at}");
         }
     }
@@ -127,17 +146,17 @@ fn what_is_no_single_license_file_is_refused_by_its_kind() {
     assert_eq!(parse(&format!("{file}{file}")), Err(LicenseError::Several { count: 2 }));
     assert_eq!(parse(&format!("{file}rubbish")), Err(LicenseError::End));
     assert_eq!(parse(&file[..file.len() / 2]), Err(LicenseError::End));
-    let len = MAX_FILE + 1;
+    let len = MAX_SIGNED + 1;
     assert_eq!(parse(&"x".repeat(len)), Err(LicenseError::TooLarge { len }));
     let other = file.replace("LICENSE", "LETTERS");
     assert_eq!(parse(&other), Err(LicenseError::NoLicense));
     let header = file.replacen('\n', "\nProc-Type: 4\n\n", 1);
     assert!(matches!(parse(&header), Err(LicenseError::Damaged { .. })));
     let empty = format!("{BEGIN}\n{END}\n");
-    assert!(matches!(parse(&empty), Err(LicenseError::Damaged { .. })));
+    assert!(matches!(parse(&empty), Err(LicenseError::Signed(SignedError::Damaged { .. }))));
     let mut trailing = sign(document(), &key()).expect("signs").signed().as_bytes().to_vec();
     trailing.push(0);
-    assert!(matches!(SignedLicense::from_bytes(trailing), Err(LicenseError::Damaged { .. })));
+    assert!(matches!(SignedLicense::from_bytes(trailing), Err(SignedError::Damaged { .. })));
 }
 
 #[test]
@@ -145,39 +164,47 @@ fn an_unknown_format_or_key_is_named() {
     let envelope = |format, payload: &[u8], key_id| {
         let signature = key().sign(&message(key_id, payload));
         let bytes = encode(&Envelope { format, key: key_id, payload: payload.to_vec(), signature });
-        SignedLicense::from_bytes(bytes).and_then(|signed| signed.verify(&trusted()))
+        read(bytes)
     };
-    let id = key().vendor_key().id();
+    let id = key().public_key().id();
     let good = encode(&Payload { format: FORMAT, document: document() });
     assert!(envelope(FORMAT, &good, id).is_ok());
-    assert_eq!(envelope(2, &good, id), Err(LicenseError::Format { found: 2 }));
+    assert_eq!(
+        envelope(2, &good, id),
+        Err(SignedError::Format { what: "license", found: 2, reads: FORMAT }.into())
+    );
     let newer = encode(&Payload { format: 7, document: document() });
-    assert_eq!(envelope(FORMAT, &newer, id), Err(LicenseError::Format { found: 7 }));
+    assert_eq!(
+        envelope(FORMAT, &newer, id),
+        Err(SignedError::Format { what: "license", found: 7, reads: FORMAT }.into())
+    );
     let other = KeyId([9; 8]);
-    let refused = Err(LicenseError::UnknownKey { key: other, trusted: id.to_string() });
+    let refused =
+        Err(SignedError::UnknownKey { what: "license", key: other, trusted: id.to_string() }.into());
     assert_eq!(envelope(FORMAT, &good, other), refused);
     let trailing = [good.as_slice(), &[0]].concat();
-    assert!(matches!(envelope(FORMAT, &trailing, id), Err(LicenseError::Damaged { .. })));
+    let damaged = envelope(FORMAT, &trailing, id);
+    assert!(matches!(damaged, Err(LicenseError::Signed(SignedError::Damaged { .. }))));
 }
 
 #[test]
 fn a_signature_by_another_key_under_this_keys_name_is_refused() {
-    let id = key().vendor_key().id();
+    let id = key().public_key().id();
     let payload = encode(&Payload { format: FORMAT, document: document() });
     let signature = SigningKey::from_seed(&[1; 32]).sign(&message(id, &payload));
     let bytes = encode(&Envelope { format: FORMAT, key: id, payload, signature });
     let signed = SignedLicense::from_bytes(bytes).expect("an envelope");
-    assert_eq!(signed.verify(&trusted()), Err(LicenseError::Signature { key: id }));
+    assert_eq!(signed.verify(&trusted()), Err(SignedError::Signature { what: "license", key: id }.into()));
 }
 
 #[test]
 fn a_signature_without_the_domain_tag_is_refused() {
-    let id = key().vendor_key().id();
+    let id = key().public_key().id();
     let payload = encode(&Payload { format: FORMAT, document: document() });
     let signature = key().sign(&payload);
     let bytes = encode(&Envelope { format: FORMAT, key: id, payload, signature });
     let signed = SignedLicense::from_bytes(bytes).expect("an envelope");
-    assert_eq!(signed.verify(&trusted()), Err(LicenseError::Signature { key: id }));
+    assert_eq!(signed.verify(&trusted()), Err(SignedError::Signature { what: "license", key: id }.into()));
 }
 
 #[test]
@@ -186,10 +213,10 @@ fn a_contradictory_document_is_neither_signed_nor_accepted() {
         let mut document = document();
         change(&mut document);
         let payload = encode(&Payload { format: FORMAT, document: document.clone() });
-        let id = key().vendor_key().id();
+        let id = key().public_key().id();
         let signature = key().sign(&message(id, &payload));
         let bytes = encode(&Envelope { format: FORMAT, key: id, payload, signature });
-        let accepted = SignedLicense::from_bytes(bytes).and_then(|signed| signed.verify(&trusted()));
+        let accepted = read(bytes);
         let signed = sign(document, &key());
         assert_eq!(signed, accepted);
         signed.map(|_| ()).expect_err("refused")
@@ -203,6 +230,7 @@ fn a_contradictory_document_is_neither_signed_nor_accepted() {
     assert_eq!(field(change(|d| d.features[1].quantity = Units::ZERO)), "features[1].quantity");
     assert_eq!(field(change(|d| d.features[1].overdraft = Units(u32::MAX))), "features[1].overdraft");
     assert_eq!(field(change(|d| d.not_after = Some(d.not_before))), "not_after");
+    assert_eq!(field(change(|d| d.grace_days = Some(367))), "grace_days");
 }
 
 #[test]
@@ -216,6 +244,12 @@ fn a_license_counts_from_its_begin_until_its_end_on_its_machine() {
     assert_eq!(at(2_000), Validity::Expired);
     assert_eq!(validity(&document, Millis(1_500), &machine("9")), Validity::Corrupt);
     assert_eq!(validity(&document, Millis(9_999), &machine("9")), Validity::Corrupt);
+    let day = Millis::DAY.0;
+    let graceful = LicenseDocument { grace_days: Some(2), ..document.clone() };
+    let at = |now| validity(&graceful, Millis(now), &here);
+    assert_eq!(at(1_999), Validity::Active);
+    assert_eq!((at(2_000), at(1_999 + 2 * day)), (Validity::Grace, Validity::Grace));
+    assert_eq!(at(2_000 + 2 * day), Validity::Expired);
     let endless = LicenseDocument { not_after: None, ..document.clone() };
     assert_eq!(validity(&endless, Millis(i64::MAX), &here), Validity::Active);
 }
@@ -249,6 +283,7 @@ prop_compose! {
             machine_sequence,
             nonce: Nonce(nonce),
             issued_at: Millis(5),
+            grace_days: None,
         }
     }
 }
@@ -260,7 +295,7 @@ proptest! {
         let key = SigningKey::from_seed(&seed);
         let signed = sign(document.clone(), &key).expect("signs");
         let read = SignedLicense::parse(signed.signed().to_file().as_bytes()).expect("parses");
-        let verified = read.verify(&key.vendor_key().into()).expect("verifies");
+        let verified = read.verify(&key.public_key().into()).expect("verifies");
         prop_assert_eq!(verified.document(), &document);
         prop_assert_eq!(verified, signed);
         prop_assert!(read.verify(&trusted()).is_err());

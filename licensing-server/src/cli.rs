@@ -5,24 +5,28 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use headroom_core::fingerprint::Fingerprint;
-use headroom_core::{Feature, Millis, Text};
+use headroom_core::{EntitlementKey, Feature, Millis, Text};
+use headroom_proto::licensing as pb;
 use headroom_proto::licensing::FeatureGrant;
 
 const EXAMPLES: &str = "Examples:
-  Make the vendor's signing key and an empty register, once:
-    licensing-server --state /var/lib/headroom/licensing-server init
-  License a machine for 10 concurrent call legs and 2 more as overdraft:
-    licensing-server --state /var/lib/headroom/licensing-server issue \\
-      --fingerprint \"$(management-node fingerprint)\" --feature call=10+2 --out site.license
-  Install it there:
-    management-node license install site.license";
+  Make the vendor's signing key and an empty register, once, and serve:
+    licensing-server init --name licensing.example.com
+    licensing-server serve --listen 0.0.0.0:7300
+  Sell 100 concurrent call legs, 10 more as overdraft, until the end of 2027:
+    licensing-server customer add 'Example Ltd'
+    licensing-server key create --customer 'Example Ltd' --feature call=100+10 --not-after 2028-01-01
+  Answer a request file of a machine that has no network:
+    licensing-server answer request.xml > activation.xml
+  A machine burnt, and its key must be used elsewhere:
+    licensing-server activation replace KEY --reason 'ticket 4711: machine burnt'";
 
 const ISSUE_EXAMPLES: &str = "Examples:
   issue --fingerprint hrfp1-… --feature call=10 --out site.license
   issue --fingerprint hrfp1-… --feature call=100+10 --feature connect.teams=20 \\
         --customer 'Example Ltd' --not-after 2027-12-31T23:00:00Z --out -";
 
-/// Signs Headroom licenses and keeps a register of them.
+/// Sells Headroom licenses: entitlement keys, activations, signing.
 #[derive(Debug, Parser)]
 #[command(name = "licensing-server", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -47,16 +51,43 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Makes the signing key and an empty register; never touches existing ones.
-    Init,
-    /// Serves gRPC over TLS, and everything on the Unix socket in the state folder.
+    Init {
+        /// A host name or address that machines reach this server by, beside localhost; can be repeated.
+        #[arg(long = "name", value_name = "HOST")]
+        names: Vec<String>,
+    },
+    /// Serves XML and gRPC over TLS, and everything on the Unix socket in the state folder.
     Serve(Serve),
-    /// Signs a license for a machine, records it and writes the license file.
+    /// Adds and lists customers.
+    #[command(subcommand)]
+    Customer(Customer),
+    /// Creates, changes, revokes and lists entitlement keys.
+    #[command(subcommand)]
+    Key(Key),
+    /// Lists what became of keys on machines, and frees a key from a machine that is lost.
+    #[command(subcommand)]
+    Activation(Activation),
+    /// Answers a machine's request file; the answer goes to stdout.
+    Answer {
+        /// The request's XML, or `-` for stdin.
+        #[arg(value_name = "FILE|-")]
+        request: PathBuf,
+    },
+    /// Offers products for trial: three months, once per machine and product.
+    #[command(subcommand)]
+    Trial(Trial),
+    /// Signs a license for a machine known by its fingerprint, and writes the license file.
     #[command(after_help = ISSUE_EXAMPLES)]
     Issue(Issue),
-    /// Lists the licenses that were issued.
-    List,
-    /// Lists the public keys licenses are signed with.
-    Keys,
+    /// Lists and rotates the keys that licenses are signed with.
+    #[command(subcommand)]
+    SigningKey(SigningKey),
+    /// Lists what was asked, newest first.
+    Audit {
+        /// At most so many entries.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
 }
 
 /// How to serve.
@@ -67,12 +98,111 @@ pub struct Serve {
     pub listen: Option<SocketAddr>,
 }
 
-/// What to license.
+/// What to do with customers.
+#[derive(Debug, Subcommand)]
+pub enum Customer {
+    /// Adds a customer, or changes his reference.
+    Add {
+        /// His name; at most 255 bytes.
+        name: Text,
+        /// Your reference, for example a customer number; at most 255 bytes.
+        #[arg(long, default_value = "")]
+        reference: Text,
+    },
+    /// Lists customers.
+    List,
+}
+
+/// What to do with entitlement keys.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Makes a key that a customer types to activate what it entitles to.
+    Create {
+        /// What it entitles to.
+        #[command(flatten)]
+        terms: Terms,
+        /// The machine that fetches it without typing it, as `management-node fingerprint` prints it.
+        #[arg(long, value_name = "FINGERPRINT")]
+        assign: Option<Fingerprint>,
+    },
+    /// Changes what a key entitles to: more units, another end. Its machine hears of it within a day.
+    Change {
+        /// The key.
+        key: EntitlementKey,
+        /// The features it has from now on, all of them [default: those it has].
+        #[arg(long = "feature", value_name = "NAME=UNITS[+OVERDRAFT]", value_parser = feature)]
+        features: Vec<FeatureGrant>,
+        /// End of validity from now on, or `none`.
+        #[arg(long, value_name = "RFC3339|none", value_parser = end)]
+        not_after: Option<End>,
+        /// Days after the end for which it still counts.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(..=366))]
+        grace_days: Option<u32>,
+    },
+    /// Revokes a key; its machine loses the license within a day.
+    Revoke {
+        /// The key.
+        key: EntitlementKey,
+        /// Why; told to who tries to activate it.
+        #[arg(long, default_value = "")]
+        reason: Text,
+    },
+    /// Lists keys.
+    List {
+        /// Only keys of this customer.
+        #[arg(long, default_value = "")]
+        customer: Text,
+    },
+}
+
+/// What to do with activations.
+#[derive(Debug, Subcommand)]
+pub enum Activation {
+    /// Lists licenses with their machines, ended ones too.
+    List,
+    /// Frees a key from a machine that cannot return it any more. Should that machine live, it loses the
+    /// license when it refreshes.
+    Replace {
+        /// The key.
+        key: EntitlementKey,
+        /// Why; kept for the audit.
+        #[arg(long)]
+        reason: Text,
+    },
+}
+
+/// What to do with trials.
+#[derive(Debug, Subcommand)]
+pub enum Trial {
+    /// Offers a product, or changes what its trial has.
+    Offer {
+        /// Stock keeping unit of the product; at most 255 bytes.
+        sku: Text,
+        /// A feature of the trial and its units; can be given up to 64 times.
+        #[arg(long = "feature", required = true, value_name = "NAME=UNITS[+OVERDRAFT]", value_parser = feature)]
+        features: Vec<FeatureGrant>,
+    },
+    /// Withdraws a product; trials that were begun go on.
+    Withdraw {
+        /// Stock keeping unit of the product.
+        sku: Text,
+    },
+    /// Lists what can be tried.
+    List,
+}
+
+/// What to do with signing keys.
+#[derive(Debug, Subcommand)]
+pub enum SigningKey {
+    /// Lists the public keys, the newest first.
+    List,
+    /// Makes a new key. Machines learn it with their next answer, by the word of the key before it.
+    Rotate,
+}
+
+/// What a plan promises.
 #[derive(Debug, Args)]
-pub struct Issue {
-    /// The machine, as `management-node fingerprint` prints it.
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub fingerprint: Fingerprint,
+pub struct Terms {
     /// A feature and its units, for example `call=10` or, with 2 units of overdraft, `call=10+2`;
     /// can be given up to 64 times.
     #[arg(long = "feature", required = true, value_name = "NAME=UNITS[+OVERDRAFT]", value_parser = feature)]
@@ -90,16 +220,53 @@ pub struct Issue {
     /// [default: now].
     #[arg(long, value_name = "RFC3339", value_parser = time)]
     pub not_before: Option<Millis>,
-    /// End of validity: the first moment the license no longer counts [default: none; three
-    /// months for a trial].
+    /// End of validity: the first moment the license no longer counts [default: none].
     #[arg(long, value_name = "RFC3339", value_parser = time)]
     pub not_after: Option<Millis>,
-    /// A trial license.
+    /// Days after the end for which the license still counts, shown as such.
+    #[arg(long, value_name = "DAYS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=366))]
+    pub grace_days: u32,
+}
+
+impl Terms {
+    /// As they are asked for.
+    pub(crate) fn message(self, trial: bool) -> pb::Terms {
+        pb::Terms {
+            sku: self.sku.to_string(),
+            plan: self.plan.to_string(),
+            customer: self.customer.to_string(),
+            features: self.features,
+            not_before_ms: self.not_before.map_or(0, |at| at.0),
+            not_after_ms: self.not_after.map_or(0, |at| at.0),
+            grace_days: self.grace_days,
+            trial,
+        }
+    }
+}
+
+/// What to license.
+#[derive(Debug, Args)]
+pub struct Issue {
+    /// The machine, as `management-node fingerprint` prints it.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub fingerprint: Fingerprint,
+    /// What it promises.
+    #[command(flatten)]
+    pub terms: Terms,
+    /// A trial license, which ends after three months when no end is given.
     #[arg(long)]
     pub trial: bool,
     /// Where the license file goes: a new file, or `-` for stdout.
     #[arg(long, value_name = "FILE|-")]
     pub out: PathBuf,
+}
+
+/// An end of validity, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End(pub Option<Millis>);
+
+fn end(text: &str) -> Result<End, String> {
+    if text == "none" { Ok(End(None)) } else { time(text).map(|at| End(Some(at))) }
 }
 
 fn units(text: &str, what: &str, least: u32) -> Result<u32, String> {
@@ -170,6 +337,8 @@ mod tests {
     fn times_read_as_in_rfc_3339() {
         assert_eq!(time("2026-12-01T00:00:00Z"), time("2026-12-01"));
         assert_eq!(time("2026-12-01T01:00:00+01:00"), time("2026-12-01"));
+        assert_eq!(end("none"), Ok(End(None)));
+        assert_eq!(end("2026-12-01"), time("2026-12-01").map(|at| End(Some(at))));
         assert!(time("tomorrow").is_err());
         assert!(time("1960-01-01").is_err());
     }

@@ -1,23 +1,26 @@
-//! How the command line reaches an office: the running service's through its socket, or its own
-//! when no service runs. Either way the same requests meet the same code.
+//! How the command line reaches an office: the running service's through its socket, or its own when no
+//! service runs. Either way the same requests meet the same code.
 
-use headroom_proto::licensing as pb;
+use headroom_proto::licensing::activation_service_client::ActivationServiceClient;
+use headroom_proto::licensing::activation_service_server::ActivationServiceServer;
 use headroom_proto::licensing::licensing_service_client::LicensingServiceClient;
-use headroom_proto::licensing::licensing_service_server::LicensingService;
+use headroom_proto::licensing::licensing_service_server::LicensingServiceServer;
 use headroom_shared::committer::Committer;
-use headroom_shared::rpc::{ConnectError, unix_channel};
+use headroom_shared::rpc::{ConnectError, MAX_MESSAGE, unix_channel, within};
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
 
 use crate::folder::Folder;
 use crate::office::Office;
 
+/// Most bytes of an answer: lists are not paged.
+const MAX_ANSWER: usize = 64 * MAX_MESSAGE;
+
 /// An office within reach.
-pub enum Desk {
-    /// The service's.
-    Running(LicensingServiceClient<Channel>),
-    /// This process's own.
-    Own(Office, Committer),
+pub struct Desk {
+    channel: Channel,
+    own: Option<(Committer, JoinHandle<()>)>,
 }
 
 impl Desk {
@@ -27,54 +30,28 @@ impl Desk {
     /// When neither is possible.
     pub async fn open(folder: &Folder) -> anyhow::Result<Self> {
         match unix_channel(&folder.socket()).await {
-            Ok(channel) => Ok(Self::Running(LicensingServiceClient::new(channel))),
+            Ok(channel) => Ok(Self { channel, own: None }),
             Err(ConnectError::NotRunning { .. }) => {
                 let (office, committer) = Office::open(folder).await?;
-                Ok(Self::Own(office, committer))
+                let routes = Routes::new(LicensingServiceServer::new(office.clone()))
+                    .add_service(ActivationServiceServer::new(office));
+                let (channel, serving) = within(routes).await?;
+                Ok(Self { channel, own: Some((committer, serving)) })
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Issues a license.
-    ///
-    /// # Errors
-    /// The office's refusal.
-    pub async fn issue(
-        &mut self,
-        request: pb::IssueLicenseRequest,
-    ) -> Result<pb::IssueLicenseResponse, Status> {
-        match self {
-            Self::Running(client) => client.issue_license(request).await,
-            Self::Own(office, _) => office.issue_license(Request::new(request)).await,
-        }
-        .map(Response::into_inner)
+    /// What the vendor does.
+    #[must_use]
+    pub fn licensing(&self) -> LicensingServiceClient<Channel> {
+        LicensingServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
-    /// Lists issued licenses.
-    ///
-    /// # Errors
-    /// The office's refusal.
-    pub async fn list(&mut self) -> Result<pb::ListLicensesResponse, Status> {
-        let request = pb::ListLicensesRequest {};
-        match self {
-            Self::Running(client) => client.list_licenses(request).await,
-            Self::Own(office, _) => office.list_licenses(Request::new(request)).await,
-        }
-        .map(Response::into_inner)
-    }
-
-    /// Lists the public keys.
-    ///
-    /// # Errors
-    /// The office's refusal.
-    pub async fn keys(&mut self) -> Result<pb::ListSigningKeysResponse, Status> {
-        let request = pb::ListSigningKeysRequest {};
-        match self {
-            Self::Running(client) => client.list_signing_keys(request).await,
-            Self::Own(office, _) => office.list_signing_keys(Request::new(request)).await,
-        }
-        .map(Response::into_inner)
+    /// What everybody may ask.
+    #[must_use]
+    pub fn activation(&self) -> ActivationServiceClient<Channel> {
+        ActivationServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// Leaves; an own register is closed in order.
@@ -82,8 +59,9 @@ impl Desk {
     /// # Errors
     /// When the register failed meanwhile.
     pub async fn close(self) -> anyhow::Result<()> {
-        if let Self::Own(_, committer) = self {
+        if let Some((committer, serving)) = self.own {
             committer.stop().await?;
+            serving.abort();
         }
         Ok(())
     }

@@ -47,17 +47,24 @@ impl Folder {
         self.0.join("licensing-server.toml")
     }
 
-    /// The file with the vendor's public key, which management nodes are made with.
+    /// The authority that machines trust the server by.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.0.join(format!("{AUTHORITY}.pem"))
+    }
+
+    /// The file with the vendor's public keys, which management nodes are made with.
     #[must_use]
     pub fn vendor_key(&self) -> PathBuf {
         self.0.join(VENDOR_KEY)
     }
 
-    /// Makes everything, or nothing: parts are made aside and moved into place at the end.
+    /// Makes everything, or nothing: parts are made aside and moved into place at the end. `names` are the
+    /// hosts machines reach it by, beside `localhost`.
     ///
     /// # Errors
     /// When there is anything of an earlier one, which is left alone.
-    pub fn init(&self) -> anyhow::Result<PublicKey> {
+    pub fn init(&self, names: &[String]) -> anyhow::Result<PublicKey> {
         let found: Vec<&str> = PARTS.into_iter().filter(|part| self.0.join(part).exists()).collect();
         let path = self.0.display();
         if found.contains(&VENDOR_KEY) {
@@ -74,7 +81,7 @@ impl Folder {
         let aside = self.0.join(format!(".init-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&aside);
         make_folder(&aside)?;
-        let made = make_parts(&aside).and_then(|key| {
+        let made = make_parts(&aside, names).and_then(|key| {
             for part in PARTS {
                 let target = self.0.join(part);
                 std::fs::rename(aside.join(part), &target)
@@ -105,24 +112,49 @@ impl Folder {
         Ok(Arc::new(log))
     }
 
-    /// Reads the signing key.
+    /// Reads the signing keys: one, or two after a rotation that was interrupted.
     ///
     /// # Errors
-    /// When it is missing or damaged.
-    pub fn signing_key(&self) -> anyhow::Result<SigningKey> {
+    /// When they are missing or damaged.
+    pub fn signing_keys(&self) -> anyhow::Result<Vec<SigningKey>> {
         self.check()?;
         let path = self.0.join(SIGNING_KEY);
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read the signing key {}", path.display()))?;
         let damaged = || format!("the signing key {} is damaged", path.display());
-        let (id, seed) = text.trim().split_once(' ').with_context(damaged)?;
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(seed, &mut bytes).ok().with_context(damaged)?;
-        let key = SigningKey::from_seed(&bytes);
-        if key.public_key().id().to_string() != id {
-            bail!("{}: it is not the key it says it is", damaged());
+        let mut keys = Vec::new();
+        for line in text.lines() {
+            let (id, seed) = line.trim().split_once(' ').with_context(damaged)?;
+            let mut bytes = [0; 32];
+            hex::decode_to_slice(seed, &mut bytes).ok().with_context(damaged)?;
+            let key = SigningKey::from_seed(&bytes);
+            if key.public_key().id().to_string() != id {
+                bail!("{}: it is not the key it says it is", damaged());
+            }
+            keys.push(key);
         }
-        Ok(key)
+        if keys.is_empty() {
+            bail!("{}: it is empty", damaged());
+        }
+        Ok(keys)
+    }
+
+    /// Writes the signing keys in one step.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_signing_keys(&self, keys: &[&SigningKey]) -> anyhow::Result<()> {
+        write_keys(&self.0, keys)
+    }
+
+    /// Writes the public keys for new management nodes, the newest last.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_vendor_keys(&self, keys: &[PublicKey]) -> anyhow::Result<()> {
+        let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
+        let path = self.vendor_key();
+        write_public(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Reads the TLS certificate.
@@ -142,17 +174,23 @@ fn make_folder(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
-fn make_parts(folder: &Path) -> anyhow::Result<PublicKey> {
+fn write_keys(folder: &Path, keys: &[&SigningKey]) -> anyhow::Result<()> {
+    let line = |key: &&SigningKey| format!("{} {}\n", key.public_key().id(), hex::encode(key.seed()));
+    let text: String = keys.iter().map(line).collect();
+    write_secret(&folder.join(SIGNING_KEY), text.as_bytes()).context("cannot write the signing key")
+}
+
+fn make_parts(folder: &Path, names: &[String]) -> anyhow::Result<PublicKey> {
     let (mut generation, mut seed) = ([0; 8], [0; 32]);
     getrandom::fill(&mut generation).context("the system gives no random numbers")?;
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     drop(DiskLog::create(&folder.join(LOG), u64::from_be_bytes(generation))?);
-    let key = SigningKey::from_seed(&seed).public_key();
-    let text = format!("{} {}\n", key.id(), hex::encode(seed));
-    write_secret(&folder.join(SIGNING_KEY), text.as_bytes()).context("cannot write the signing key")?;
+    let key = SigningKey::from_seed(&seed);
+    write_keys(folder, &[&key])?;
+    let key = key.public_key();
     let authority = tls::make_authority(&format!("licensing server {}", key.id()))?;
     authority.save(folder, AUTHORITY)?;
-    tls::issue_server(&authority, "licensing-server", &[])?.save(folder, SERVER)?;
+    tls::issue_server(&authority, "licensing-server", names)?.save(folder, SERVER)?;
     write_public(&folder.join(VENDOR_KEY), format!("{key}\n").as_bytes())?;
     Ok(key)
 }

@@ -1,39 +1,64 @@
-//! The service: checks what is asked, signs, registers, answers.
+//! The office: reads requests, has the register decide, signs what is durable.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use headroom_core::license::{
-    LicenseDocument, LicensedFeature, MAX_FEATURES, Metric, Nonce, SignedLicense, SigningKey, sign,
-};
+use headroom_core::activation::{Answer, Holding, RequestError, read_request, write_answer};
+use headroom_core::license::{LicenseDocument, SignedLicense, SigningKey};
+use headroom_core::signed::{Signed, SignedError, Succession, sign};
 use headroom_core::time::Clock;
-use headroom_core::{Feature, LicenseId, Millis, Units};
-use headroom_proto::licensing as pb;
-use headroom_proto::licensing::licensing_service_server::LicensingService;
+use headroom_core::{Millis, Text};
 use headroom_shared::clock::SystemClock;
-use headroom_shared::committer::{self, Committer, Handle};
-use headroom_shared::convert::{FieldError, decode};
-use headroom_shared::status;
-use licensing_core::{Command, Issued, Refusal, Register, Reply};
-use tonic::{Code, Request, Response, Status};
+use headroom_shared::committer::{self, Committer, Handle, SubmitError};
+use licensing_core::{AnswerDraft, Command, Fresh, KnownKey, Refusal, Register, Reply, Source, State};
+use tokio::sync::{Mutex, watch};
 
 use crate::folder::Folder;
 
-/// How often a fresh id is drawn when one is taken, which takes a coincidence of 48 random bits.
-const ATTEMPTS: usize = 3;
-/// How long a trial lasts when nobody says otherwise, in months.
+/// How long a trial lasts, in months.
 const TRIAL_MONTHS: i64 = 3;
 
-/// Signs and registers licenses. Cheap to clone.
-#[derive(Clone)]
-pub struct Office {
+/// Why a machine's request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// It is no request, or not signed by its machine.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Too many requests from there have failed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The register is overloaded or stopped.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// A defect.
+    #[error("the answer cannot be made: {0}")]
+    Defect(String),
+}
+
+struct Inner {
+    folder: Folder,
     register: Handle<Register>,
-    key: SigningKey,
+    key: watch::Sender<SigningKey>,
+    rotating: Mutex<()>,
     clock: Arc<dyn Clock>,
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+/// Decides and signs. Cheap to clone.
+#[derive(Clone)]
+pub struct Office(Arc<Inner>);
+
+/// What made of an address: failures are counted by it.
+#[must_use]
+pub fn network(address: Option<IpAddr>) -> Source {
+    Source::Network(Text::clipped(&address.map_or_else(|| "unknown".into(), |address| address.to_string())))
+}
+
+/// What comes by the vendor's own hand.
+#[must_use]
+pub fn by_hand() -> Source {
+    Source::Vendor(Text::clipped("file"))
+}
 
 impl Office {
     /// Opens the register of a folder, in this process.
@@ -41,171 +66,152 @@ impl Office {
     /// # Errors
     /// When the folder is not usable, for example because a service uses it.
     pub async fn open(folder: &Folder) -> anyhow::Result<(Self, Committer)> {
-        let (key, log) = (folder.signing_key()?, folder.log()?);
+        let (keys, log) = (folder.signing_keys()?, folder.log()?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (register, committer) =
             committer::start::<Register>(log, Arc::clone(&clock), committer::Options::default())
                 .context("cannot recover the register")?;
-        register.submit(Command::AddKey(key.public_key())).await?;
-        Ok((Self { register, key, clock }, committer))
-    }
-
-    fn document(&self, request: &pb::IssueLicenseRequest) -> Result<LicenseDocument, FieldError> {
-        let now = self.clock.now().wall;
-        decode::at_most(request.features.len(), MAX_FEATURES, "features")?;
-        let not_before = if request.not_before_ms == 0 { now } else { Millis(request.not_before_ms) };
-        let not_after = match request.not_after_ms {
-            0 if request.trial => Some(trial_end(not_before)?),
-            0 => None,
-            end => Some(Millis(end)),
-        };
-        let fingerprint =
-            request.fingerprint.parse().map_err(|error| FieldError::new("fingerprint", error))?;
-        let (id, nonce) = draw(now).map_err(|error| FieldError::new("", error))?;
-        let document = LicenseDocument {
-            license: id,
-            sku: decode::id(&request.sku, "sku")?,
-            plan: decode::id(&request.plan, "plan")?,
-            customer: decode::id(&request.customer, "customer")?,
-            features: decode::items(&request.features, "features", licensed)?,
-            not_before,
-            not_after,
-            trial: request.trial,
-            fingerprint,
-            machine_sequence: 0,
-            nonce,
-            issued_at: now,
-        };
-        document.check()?;
-        Ok(document)
-    }
-
-    fn sign(&self, request: &pb::IssueLicenseRequest) -> Result<SignedLicense, Status> {
-        let document = self.document(request)?;
-        let signed =
-            sign(document, &self.key).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        Ok(signed.into_parts().1)
-    }
-
-    async fn issue(&self, request: &pb::IssueLicenseRequest) -> Result<Arc<Issued>, Status> {
-        let mut taken = None;
-        for _ in 0..ATTEMPTS {
-            let signed = self.sign(request)?;
-            match self.register.submit(Command::Register(signed)).await?.reply {
-                Reply::Issued(issued) => return Ok(issued),
-                Reply::Refused(refusal @ Refusal::IdTaken(_)) => taken = Some(refusal),
-                other => return Err(Status::internal(format!("the register answered {other:?}"))),
+        let newest = register.view().state.keys.back().map(|known| known.key.id());
+        let key = match newest {
+            // One that is in the file only was made by a rotation that did not come to its end.
+            Some(newest) => {
+                keys.into_iter().find(|key| key.public_key().id() == newest).with_context(|| {
+                    format!(
+                        "{} does not hold key {newest}, which the register signs with",
+                        folder.path().display()
+                    )
+                })?
             }
+            None => {
+                let first = keys.into_iter().next().context("no signing key")?;
+                let known =
+                    KnownKey { key: first.public_key(), added_at: clock.now().wall, succession: None };
+                register.submit(Command::AddKey(known)).await?;
+                first
+            }
+        };
+        let (folder, key) = (folder.clone(), watch::Sender::new(key));
+        let inner = Inner { folder, register, key, rotating: Mutex::new(()), clock };
+        Ok((Self(Arc::new(inner)), committer))
+    }
+
+    /// The register as it is now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.0.register.view().state.clone()
+    }
+
+    /// What a decision cannot have of itself.
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn fresh(&self) -> anyhow::Result<Fresh> {
+        let now = jiff::Timestamp::from_millisecond(self.0.clock.now().wall.0)?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).context("the system gives no random numbers")?;
+        let end =
+            now.to_zoned(jiff::tz::TimeZone::UTC).checked_add(jiff::Span::new().months(TRIAL_MONTHS))?;
+        // Ids begin with the date, so that a list of them reads in order.
+        let prefix = now.strftime("L%Y%m%d-").to_string();
+        Ok(Fresh { prefix, random, trial_end: Millis(end.timestamp().as_millisecond()) })
+    }
+
+    /// Now, by the wall clock.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.0.clock.now().wall
+    }
+
+    /// Has the vendor's command carried out.
+    ///
+    /// # Errors
+    /// [`Unanswered::Refused`] with what is wrong with it.
+    pub async fn submit(&self, command: Command) -> Result<Reply, Unanswered> {
+        match self.0.register.submit(command).await?.reply {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            reply => Ok(reply),
         }
-        Err(Status::internal(taken.map(|refusal| refusal.to_string()).unwrap_or_default()))
     }
 
-    fn keys(&self) -> pb::ListSigningKeysResponse {
-        let view = self.register.view();
-        let keys = view.state.keys().rev().map(|known| pb::SigningKey {
-            key_id: known.key.id().to_string(),
-            public_key: known.key.as_bytes().to_vec(),
-        });
-        pb::ListSigningKeysResponse { keys: keys.collect() }
-    }
-}
-
-fn licensed(grant: &pb::FeatureGrant) -> Result<LicensedFeature, FieldError> {
-    Ok(LicensedFeature {
-        feature: decode::id::<Feature>(&grant.feature, "feature")?,
-        // The only metric that is sold so far.
-        metric: Metric::Concurrent,
-        quantity: Units(grant.quantity),
-        overdraft: Units(grant.overdraft),
-        attributes: BTreeMap::new(),
-    })
-}
-
-fn trial_end(begin: Millis) -> Result<Millis, FieldError> {
-    let end = jiff::Timestamp::from_millisecond(begin.0).ok().and_then(|begin| {
-        begin.to_zoned(jiff::tz::TimeZone::UTC).checked_add(jiff::Span::new().months(TRIAL_MONTHS)).ok()
-    });
-    end.map(|end| Millis(end.timestamp().as_millisecond()))
-        .ok_or_else(|| FieldError::new("not_before_ms", "is too far in the future"))
-}
-
-/// A fresh id and nonce. Ids begin with the date, so that a list of them reads in order.
-fn draw(now: Millis) -> anyhow::Result<(LicenseId, Nonce)> {
-    let (mut random, mut nonce) = ([0; 6], [0; 16]);
-    for bytes in [&mut random[..], &mut nonce[..]] {
-        getrandom::fill(bytes).context("the system gives no random numbers")?;
-    }
-    let day = jiff::Timestamp::from_millisecond(now.0)?.strftime("%Y%m%d").to_string();
-    Ok((LicenseId::new(&format!("L{day}-{}", hex::encode(random)))?, Nonce(nonce)))
-}
-
-fn listed(issued: &Issued) -> pb::IssuedLicense {
-    let document = &issued.document;
-    let features = document.features.iter().map(|licensed| pb::FeatureGrant {
-        feature: licensed.feature.to_string(),
-        quantity: licensed.quantity.0,
-        overdraft: licensed.overdraft.0,
-    });
-    pb::IssuedLicense {
-        license: document.license.to_string(),
-        sku: document.sku.to_string(),
-        customer: document.customer.to_string(),
-        fingerprint: document.fingerprint.to_string(),
-        issued_at_ms: document.issued_at.0,
-        features: features.collect(),
-    }
-}
-
-#[tonic::async_trait]
-impl LicensingService for Office {
-    async fn issue_license(
-        &self,
-        request: Request<pb::IssueLicenseRequest>,
-    ) -> Answer<pb::IssueLicenseResponse> {
-        let issued = self.issue(request.get_ref()).await?;
-        tracing::info!(license = %issued.document.license, sku = %issued.document.sku, "license issued");
-        Ok(Response::new(pb::IssueLicenseResponse {
-            license: issued.document.license.to_string(),
-            document: issued.signed.to_file().into_bytes(),
-        }))
+    /// Signs a license.
+    ///
+    /// # Errors
+    /// When it is too large, which its limits exclude.
+    pub fn sign(&self, document: LicenseDocument) -> Result<SignedLicense, Unanswered> {
+        let signed = sign(document, &self.0.key.borrow());
+        signed.map(|signed| signed.into_parts().1).map_err(|error| Unanswered::Defect(error.to_string()))
     }
 
-    async fn list_licenses(&self, _: Request<pb::ListLicensesRequest>) -> Answer<pb::ListLicensesResponse> {
-        let licenses = self.register.view().state.licenses().map(listed).collect();
-        Ok(Response::new(pb::ListLicensesResponse { licenses }))
+    /// Answers a machine's request.
+    ///
+    /// # Errors
+    /// [`Unanswered`]; what the register refuses is an answer.
+    pub async fn answer(&self, xml: &[u8], source: Source) -> Result<String, Unanswered> {
+        let request = match read_request(xml) {
+            Ok(request) => request,
+            Err(error) => {
+                let why = Text::clipped(&error.to_string());
+                self.submit(Command::Reject { source, why }).await?;
+                return Err(error.into());
+            }
+        };
+        let fresh = self.fresh().map_err(|error| Unanswered::Defect(error.to_string()))?;
+        let digest = request.digest();
+        let command = Command::Answer { request: Box::new(request), digest, source, fresh };
+        match self.submit(command).await? {
+            Reply::Answered(draft) => self.write(*draft),
+            other => Err(Unanswered::Defect(format!("the register answered {other:?}"))),
+        }
     }
 
-    async fn list_signing_keys(
-        &self,
-        _: Request<pb::ListSigningKeysRequest>,
-    ) -> Answer<pb::ListSigningKeysResponse> {
-        Ok(Response::new(self.keys()))
+    fn write(&self, draft: AnswerDraft) -> Result<String, Unanswered> {
+        let key = self.0.key.borrow().clone();
+        let signed = |error: SignedError| Unanswered::Defect(error.to_string());
+        let mut holdings = Vec::with_capacity(draft.holdings.len());
+        for (document, entitlement) in draft.holdings {
+            holdings.push(Holding { license: self.sign(document)?, key: entitlement });
+        }
+        let certificate = draft.certificate.map(|certificate| sign(certificate, &key)).transpose();
+        let answer = Answer {
+            nonce: draft.nonce,
+            machine: draft.machine,
+            sequence: draft.sequence,
+            revision: draft.revision,
+            at: draft.at,
+            outcome: draft.outcome,
+            certificate: certificate.map_err(signed)?.map(|certificate| certificate.into_parts().1),
+            holdings,
+            ended: draft.ended,
+            offers: draft.offers,
+        };
+        let answer = sign(answer, &key).map_err(signed)?;
+        let successions: Vec<Signed<Succession>> =
+            self.0.register.view().state.keys.iter().filter_map(|known| known.succession.clone()).collect();
+        Ok(write_answer(&answer, &successions))
     }
-}
 
-/// What strangers may see: the public keys.
-#[derive(Clone)]
-pub struct Counter(pub Office);
-
-fn closed() -> Status {
-    let text = "served on the licensing server's Unix socket only";
-    status::reasoned(Code::PermissionDenied, "SOCKET_ONLY", text)
-}
-
-#[tonic::async_trait]
-impl LicensingService for Counter {
-    async fn issue_license(&self, _: Request<pb::IssueLicenseRequest>) -> Answer<pb::IssueLicenseResponse> {
-        Err(closed())
-    }
-
-    async fn list_licenses(&self, _: Request<pb::ListLicensesRequest>) -> Answer<pb::ListLicensesResponse> {
-        Err(closed())
-    }
-
-    async fn list_signing_keys(
-        &self,
-        request: Request<pb::ListSigningKeysRequest>,
-    ) -> Answer<pb::ListSigningKeysResponse> {
-        self.0.list_signing_keys(request).await
+    /// Makes a new signing key and signs with it from now on.
+    ///
+    /// The file holds both keys before the register knows the new one, and the new one alone after: an
+    /// interruption leaves either a key that nobody uses or a key that nobody needs.
+    ///
+    /// # Errors
+    /// When the key cannot be written, or the register refuses it.
+    pub async fn rotate(&self) -> anyhow::Result<KnownKey> {
+        let _alone = self.0.rotating.lock().await;
+        let old = self.0.key.borrow().clone();
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).context("the system gives no random numbers")?;
+        let new = SigningKey::from_seed(&seed);
+        let (public, at) = (new.public_key(), self.now());
+        let succession = sign(Succession { key: public, at }, &old)?.into_parts().1;
+        self.0.folder.write_signing_keys(&[&old, &new])?;
+        let known = KnownKey { key: public, added_at: at, succession: Some(succession) };
+        self.submit(Command::AddKey(known.clone())).await?;
+        self.0.key.send_replace(new.clone());
+        let all: Vec<_> = self.state().keys.iter().map(|known| known.key).collect();
+        self.0.folder.write_vendor_keys(&all)?;
+        self.0.folder.write_signing_keys(&[&new])?;
+        Ok(known)
     }
 }

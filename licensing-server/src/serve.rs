@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use headroom_proto::licensing::licensing_service_server::{
-    LicensingService, LicensingServiceServer, SERVICE_NAME,
-};
+use headroom_proto::licensing::activation_service_server::{self, ActivationServiceServer};
+use headroom_proto::licensing::licensing_service_server::{self, LicensingServiceServer};
 use headroom_shared::committer::Committer;
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::rpc::{self, Listen, Patience, Shutdown};
@@ -15,7 +14,8 @@ use tonic::service::Routes;
 
 use crate::cli;
 use crate::folder::Folder;
-use crate::office::{Counter, Office};
+use crate::http;
+use crate::office::Office;
 
 /// The service's settings: `licensing-server.toml` in the state folder, `HEADROOM_…`, flags.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +35,20 @@ struct Flags {
     listen: Option<SocketAddr>,
 }
 
-async fn routes(service: impl LicensingService) -> anyhow::Result<Routes> {
-    let routes = Routes::new(LicensingServiceServer::new(service));
-    Ok(rpc::with_standard_services(routes, &[SERVICE_NAME]).await?.0)
+/// What everybody may ask: gRPC and XML.
+async fn public_routes(office: Office) -> anyhow::Result<Routes> {
+    let routes = Routes::new(ActivationServiceServer::new(office.clone()));
+    let names = [activation_service_server::SERVICE_NAME];
+    let (routes, _) = rpc::with_standard_services(routes, &names).await?;
+    Ok(routes.into_axum_router().merge(http::route(office)).into())
+}
+
+/// What the vendor does, too.
+async fn vendor_routes(office: Office) -> anyhow::Result<Routes> {
+    let routes = Routes::new(LicensingServiceServer::new(office.clone()))
+        .add_service(ActivationServiceServer::new(office));
+    let names = [licensing_service_server::SERVICE_NAME, activation_service_server::SERVICE_NAME];
+    Ok(rpc::with_standard_services(routes, &names).await?.0)
 }
 
 /// Serves until a signal, or until the register fails.
@@ -48,7 +59,7 @@ pub async fn serve(folder: &Folder, flags: &cli::Serve, json: bool) -> anyhow::R
     telemetry::init("licensing-server", json);
     let settings: Settings = config::load(&folder.config(), &Flags { listen: flags.listen })?;
     let shutdown = Shutdown::on_signal()?;
-    let certificate = folder.signing_key().and_then(|_| folder.server())?;
+    let certificate = folder.server()?;
     // The register first: only who has it may take the socket's place.
     let (office, committer) = Office::open(folder).await?;
     let socket = rpc::bind(Listen::unix(folder.socket())).await?;
@@ -57,7 +68,7 @@ pub async fn serve(folder: &Folder, flags: &cli::Serve, json: bool) -> anyhow::R
         Endpoints::of_this_process().with("grpc", public.address()).with("socket", socket.address());
     tracing::info!(grpc = public.address(), socket = socket.address(), "serving");
     let _published = endpoints.publish(folder.path()).context("cannot write endpoints.json")?;
-    let (all, some) = (routes(office.clone()).await?, routes(Counter(office)).await?);
+    let (all, some) = (vendor_routes(office.clone()).await?, public_routes(office).await?);
     let watched = watch(committer, shutdown.clone());
     let served = async {
         let ended = tokio::try_join!(

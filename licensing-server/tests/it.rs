@@ -75,10 +75,10 @@ fn an_issued_license_file_verifies_with_the_vendors_key_and_is_listed() {
         .collect();
     assert_eq!(features, [("call", 10, 2), ("connect.teams", 5, 0)]);
     assert_eq!((document.sku.as_str(), document.customer.as_str()), ("HR-10", "Example Ltd"));
-    let listed = good(&state, &["list", "--json"]);
+    let listed = good(&state, &["activation", "list", "--json"]);
     assert!(listed.contains(document.license.as_str()) && listed.contains(&text), "{listed}");
-    assert!(good(&state, &["list"]).contains("call=10+2 connect.teams=5"));
-    let keys = good(&state, &["keys", "--json"]);
+    assert!(good(&state, &["activation", "list"]).contains("call=10+2 connect.teams=5"));
+    let keys = good(&state, &["signing-key", "list", "--json"]);
     assert!(keys.contains(&license.key().to_string()), "{keys}");
     let again = bad(&state, &words);
     assert!(again.contains("--out") && again.contains("exists already"), "{again}");
@@ -130,8 +130,12 @@ fn bad_input_names_the_flag_and_the_limit_and_issues_nothing() {
     let mut never = issue(&machine, "call=1", "-");
     never.extend(["--not-before", "2030-01-01", "--not-after", "2029-01-01"]);
     assert!(bad(state, &never).contains("not_after"), "ends before it begins");
-    assert_eq!(good(state, &["list", "--json"]).trim(), r#"{"licenses":[]}"#);
-    let error = Command::new(BINARY).arg("list").env_remove("HEADROOM_STATE").output().expect("runs");
+    assert_eq!(good(state, &["activation", "list", "--json"]).trim(), r#"{"activations":[]}"#);
+    let error = Command::new(BINARY)
+        .args(["activation", "list"])
+        .env_remove("HEADROOM_STATE")
+        .output()
+        .expect("runs");
     assert!(String::from_utf8_lossy(&error.stderr).contains("--state"));
 }
 
@@ -188,7 +192,7 @@ fn a_running_service_issues_on_its_socket_and_shows_strangers_the_keys_only() {
     for (file, units) in [(&before, 1), (&during, 2)] {
         let license = verified(state, file.as_bytes());
         assert_eq!(license.document().features[0].quantity.0, units);
-        assert!(good(state, &["list"]).contains(license.document().license.as_str()));
+        assert!(good(state, &["activation", "list"]).contains(license.document().license.as_str()));
     }
     let second = bad(state, &["serve", "--listen", "127.0.0.1:0"]);
     assert!(second.contains("already runs"), "{second}");
@@ -197,12 +201,13 @@ fn a_running_service_issues_on_its_socket_and_shows_strangers_the_keys_only() {
     for gone in ["endpoints.json", "licensing-server.sock"] {
         assert!(!state.join(gone).exists(), "{gone}");
     }
-    assert_eq!(good(state, &["list", "--json"]).matches("\"license\":").count(), 2);
+    assert_eq!(good(state, &["activation", "list", "--json"]).matches("\"license\":").count(), 2);
 }
 
 fn strangers(state: &Path, address: &str) {
+    use headroom_proto::licensing::activation_service_client::ActivationServiceClient;
     use headroom_proto::licensing::licensing_service_client::LicensingServiceClient;
-    use headroom_proto::licensing::{ListLicensesRequest, ListSigningKeysRequest};
+    use headroom_proto::licensing::{ListActivationsRequest, ListSigningKeysRequest};
     headroom_shared::tls::install_provider();
     let authority = std::fs::read_to_string(state.join("authority.pem")).expect("the authority");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -211,10 +216,85 @@ fn strangers(state: &Path, address: &str) {
             .expect("an address")
             .tls_config(headroom_shared::tls::client(&authority, "licensing-server", None))
             .expect("a configuration");
-        let mut client = LicensingServiceClient::new(endpoint.connect().await.expect("connects"));
-        let keys = client.list_signing_keys(ListSigningKeysRequest {}).await.expect("an answer");
-        assert_eq!(keys.into_inner().keys.len(), 1);
-        let refused = client.list_licenses(ListLicensesRequest {}).await.expect_err("refused");
-        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        let channel = endpoint.connect().await.expect("connects");
+        let mut public = ActivationServiceClient::new(channel.clone());
+        let keys = public.list_signing_keys(ListSigningKeysRequest {}).await;
+        assert_eq!(keys.expect("an answer").into_inner().keys.len(), 1);
+        let mut vendor = LicensingServiceClient::new(channel);
+        let refused = vendor.list_activations(ListActivationsRequest {}).await.expect_err("not served");
+        assert_eq!(refused.code(), tonic::Code::Unimplemented);
     });
+}
+
+#[test]
+fn keys_are_sold_to_known_customers_changed_and_revoked_and_each_step_is_audited() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path();
+    good(state, &["init"]);
+    let create = ["key", "create", "--customer", "Example Ltd", "--feature", "call=10+2"];
+    let error = bad(state, &create);
+    assert!(error.contains("no customer Example Ltd"), "{error}");
+    good(state, &["customer", "add", "Example Ltd", "--reference", "4711"]);
+    assert!(good(state, &["customer", "list"]).contains("4711"));
+    let key = good(state, &create).trim().to_owned();
+    assert!(good(state, &["key", "list"]).contains(&format!("{key}  free")), "{key}");
+    let (first, rest) = key.split_at(1);
+    let wrong = format!("{}{rest}", if first == "7" { "8" } else { "7" });
+    let error = bad(state, &["key", "revoke", &wrong]);
+    assert!(error.contains("a character is wrong or two are exchanged"), "{error}");
+    let changed = good(
+        state,
+        &["key", "change", &key, "--feature", "call=50", "--not-after", "2999-01-01", "--grace-days", "7"],
+    );
+    assert!(changed.contains("call=50") && changed.contains("2999-01-01 00:00Z + 7 d"), "{changed}");
+    let error = bad(state, &["activation", "replace", &key, "--reason", "burnt"]);
+    assert!(error.contains("active on no machine"), "{error}");
+    good(state, &["key", "revoke", &key, "--reason", "not paid"]);
+    let error = bad(state, &["key", "revoke", &key]);
+    assert!(error.contains("revoked before"), "{error}");
+    let audit = good(state, &["audit"]);
+    for entry in ["key create", "key change", "key revoke"] {
+        assert!(audit.contains(entry), "{audit}");
+    }
+    assert!(!audit.contains(&key), "the whole key is not for the audit: {audit}");
+}
+
+#[test]
+fn a_rotated_signing_key_signs_from_then_on_and_a_license_signed_before_stays_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path();
+    good(state, &["init"]);
+    let machine = fingerprint().to_string();
+    let before = good(state, &issue(&machine, "call=1", "-"));
+    let rotated = good(state, &["signing-key", "rotate", "--json"]);
+    let after = good(state, &issue(&machine, "call=2", "-"));
+    let keys: TrustedKeys = std::fs::read_to_string(state.join("vendor.pub"))
+        .expect("the vendor's keys")
+        .lines()
+        .map(|line| line.parse::<PublicKey>().expect("a key"))
+        .collect();
+    let [old, new] = [before, after].map(|file| {
+        SignedLicense::parse(file.as_bytes())
+            .expect("a file")
+            .verify(&keys)
+            .expect("verifies")
+            .key()
+            .to_string()
+    });
+    assert_ne!(old, new);
+    assert!(rotated.contains(&new), "{rotated}");
+    let secrets = std::fs::read_to_string(state.join("signing.key")).expect("the secret key");
+    assert!(secrets.contains(&new) && !secrets.contains(&old), "the old secret key is gone");
+}
+
+#[test]
+fn what_is_no_request_of_a_machine_gets_no_answer_and_a_word_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path();
+    good(state, &["init"]);
+    let file = folder.path().join("request.xml");
+    std::fs::write(&file, "<!DOCTYPE x><x/>").expect("written");
+    let error = bad(state, &["answer", &file.display().to_string()]);
+    assert!(error.contains("document type"), "{error}");
+    assert!(good(state, &["audit"]).contains("rejected"));
 }

@@ -36,13 +36,6 @@ pub struct AdminApi {
     address: String,
 }
 
-fn page_size(asked: u32, default: usize, most: usize) -> usize {
-    match usize::try_from(asked).unwrap_or(most) {
-        0 => default,
-        size => size.min(most),
-    }
-}
-
 impl AdminApi {
     /// The service over a pool.
     #[must_use]
@@ -179,7 +172,7 @@ impl AdminService for AdminApi {
         let message = request.into_inner();
         let node = decode::optional_id::<headroom_core::NodeName>(&message.node, "node")?;
         let after = decode::optional_id::<CallId>(&message.page_token, "page_token")?;
-        let size = page_size(message.page_size, DEFAULT_CALLS, MAX_CALLS);
+        let size = decode::page_size(message.page_size, DEFAULT_CALLS, MAX_CALLS);
         Ok(Response::new(calls(&self.pool.view().state, node.as_ref(), after.as_ref(), size)))
     }
 
@@ -188,14 +181,9 @@ impl AdminService for AdminApi {
         request: Request<pb::ListDenialsRequest>,
     ) -> Result<Response<pb::ListDenialsResponse>, Status> {
         let message = request.into_inner();
-        let before = match message.page_token.as_str() {
-            "" => None,
-            token => Some(token.parse::<u64>().map_err(|_| {
-                status::bad_field("page_token", format!("{token} is not the next_page_token of an answer"))
-            })?),
-        };
+        let before = decode::page(&message.page_token)?;
         let call = decode::optional_id::<CallId>(&message.call, "call")?;
-        let size = page_size(message.page_size, DEFAULT_DENIALS, MAX_DENIALS);
+        let size = decode::page_size(message.page_size, DEFAULT_DENIALS, MAX_DENIALS);
         let state = &self.pool.view().state;
         let wanted = |denial: &management_core::Denial| {
             denial.at >= Millis(message.since_ms)

@@ -20,7 +20,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
 
-pub use unix::{ConnectError, unix_channel};
+pub use unix::{ConnectError, unix_channel, within};
 
 /// Largest message that is read, in bytes; the default of generated services.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;

@@ -36,6 +36,12 @@ pub fn overloaded(retry_after: Duration) -> Status {
     exhausted(format!("the service is overloaded: retry after {} ms", retry_after.as_millis()), retry_after)
 }
 
+/// `RESOURCE_EXHAUSTED` for one who asked too often, with the time after which he may again.
+#[must_use]
+pub fn limited(text: impl Into<String>, retry_after: Duration) -> Status {
+    exhausted(text.into(), retry_after)
+}
+
 fn exhausted(text: String, retry_after: Duration) -> Status {
     Status::with_error_details(
         Code::ResourceExhausted,

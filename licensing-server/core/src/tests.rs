@@ -2,108 +2,516 @@
 
 use std::collections::BTreeMap;
 
+use headroom_core::activation::{Ending, Offer, Outcome, RefusalReason, Request, Wish};
+use headroom_core::entitlement::{EntitlementKey, RANDOM_BYTES};
 use headroom_core::fingerprint::{Fingerprint, Sources};
-use headroom_core::license::{LicensedFeature, Metric, SigningKey, sign};
+use headroom_core::license::{LicensedFeature, Metric, Nonce, SigningKey, sign};
 use headroom_core::machine::Bench;
-use headroom_core::{Feature, Text, Units};
+use headroom_core::signed::Succession;
+use headroom_core::{Feature, LicenseId, Millis, Now, Text, Units};
 use proptest::prelude::*;
 
 use super::*;
 
-const NOW: Now = Now { wall: Millis(1_000), boot: Millis(0) };
+fn text(text: &str) -> Text {
+    Text::new(text).expect("a text")
+}
 
-fn license(id: &str, nonce: u8, key: u8) -> SignedLicense {
-    let sources = Sources { machine_id: Some("1234".into()), ..Sources::default() };
-    let feature = LicensedFeature {
+fn vendor(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32])
+}
+
+fn key(seed: u8) -> EntitlementKey {
+    EntitlementKey::from_random([seed; RANDOM_BYTES])
+}
+
+fn call(units: u32) -> Vec<LicensedFeature> {
+    vec![LicensedFeature {
         feature: Feature::Call,
         metric: Metric::Concurrent,
-        quantity: Units(10),
+        quantity: Units(units),
         overdraft: Units::ZERO,
         attributes: BTreeMap::new(),
-    };
-    let document = LicenseDocument {
-        license: LicenseId::new(id).expect("an id"),
-        sku: Text::default(),
-        plan: Text::default(),
-        customer: Text::default(),
-        features: vec![feature],
-        not_before: Millis(1_000),
+    }]
+}
+
+fn terms(units: u32) -> Terms {
+    Terms {
+        sku: text("HR-CALL"),
+        plan: text("P-1"),
+        customer: text("Example"),
+        features: call(units),
+        not_before: Millis(0),
         not_after: None,
+        grace_days: None,
         trial: false,
-        fingerprint: Fingerprint::new(&sources).expect("a fingerprint"),
-        machine_sequence: 0,
-        nonce: Nonce([nonce; 16]),
-        issued_at: Millis(1_000),
+    }
+}
+
+/// A machine as the register sees it: its key, what it is, and what it remembers.
+#[derive(Clone)]
+struct Site {
+    seed: u8,
+    machine_id: String,
+    mac: String,
+    sequence: u64,
+    revision: u64,
+    certified: bool,
+    nonces: u8,
+}
+
+impl Site {
+    fn new(seed: u8) -> Self {
+        let (machine_id, mac) = (format!("id-{seed}"), format!("52:54:00:00:00:{seed:02x}"));
+        Self { seed, machine_id, mac, sequence: 0, revision: 0, certified: false, nonces: 0 }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let (machine_id, macs) = (Some(self.machine_id.clone()), vec![self.mac.clone()]);
+        Fingerprint::new(&Sources { machine_id, macs, product_uuid: None }).expect("a fingerprint")
+    }
+
+    fn request(&mut self, wish: Wish) -> Request {
+        self.sequence += 1;
+        self.nonces += 1;
+        let machine = SigningKey::from_seed(&[100 + self.seed; 32]).public_key();
+        let certificate = headroom_core::activation::MachineCertificate {
+            machine,
+            fingerprint: self.fingerprint(),
+            issued_at: Millis(1),
+        };
+        let certificate = sign(certificate, &vendor(1)).expect("signs").into_parts().1;
+        let mut nonce = [self.seed; 16];
+        nonce[0] = self.nonces;
+        Request {
+            wish,
+            nonce: Nonce(nonce),
+            sequence: self.sequence,
+            revision: self.revision,
+            fingerprint: self.fingerprint(),
+            machine,
+            certificate: self.certified.then_some(certificate),
+            created_at: Millis(1),
+            software: text("test"),
+        }
+    }
+
+    /// Applies an answer as a machine does.
+    fn heard(&mut self, answer: &AnswerDraft) {
+        self.sequence = self.sequence.max(answer.sequence);
+        self.revision = self.revision.max(answer.revision);
+        self.certified |= answer.certificate.is_some();
+    }
+}
+
+struct World {
+    bench: Bench<Register>,
+    now: Now,
+    draws: u8,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world =
+            Self { bench: Bench::default(), now: Now { wall: Millis(1_000), boot: Millis(0) }, draws: 0 };
+        let first = KnownKey { key: vendor(1).public_key(), added_at: Millis(1), succession: None };
+        assert_eq!(world.run(Command::AddKey(first)), Reply::Done);
+        world.run(Command::AddCustomer { name: text("Example"), reference: text("4711") });
+        world
+    }
+
+    fn run(&mut self, command: Command) -> Reply {
+        self.now.wall = self.now.wall.plus(Millis(1));
+        self.bench.run(self.now, command)
+    }
+
+    fn fresh(&mut self) -> Fresh {
+        self.draws = self.draws.wrapping_add(1);
+        Fresh {
+            prefix: "L-".into(),
+            random: [self.draws; 16],
+            trial_end: self.now.wall.plus(Millis::DAY.times(90)),
+        }
+    }
+
+    fn sell(&mut self, seed: u8, units: u32) -> EntitlementKey {
+        let made = self.run(Command::CreateKey { key: key(seed), terms: terms(units), assigned: None });
+        assert!(matches!(made, Reply::Key(_)), "{made:?}");
+        key(seed)
+    }
+
+    fn post(&mut self, request: &Request, source: Source) -> Reply {
+        use sha2::Digest as _;
+        let digest = sha2::Sha256::digest(minicbor::to_vec(request).expect("encodes")).into();
+        let fresh = self.fresh();
+        self.run(Command::Answer { request: Box::new(request.clone()), digest, source, fresh })
+    }
+
+    fn send(&mut self, request: &Request) -> AnswerDraft {
+        match self.post(request, Source::Vendor(text("file"))) {
+            Reply::Answered(draft) => *draft,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ask(&mut self, site: &mut Site, wish: Wish) -> AnswerDraft {
+        let request = site.request(wish);
+        let answer = self.send(&request);
+        site.heard(&answer);
+        answer
+    }
+}
+
+fn refusal(answer: &AnswerDraft) -> Option<RefusalReason> {
+    match &answer.outcome {
+        Outcome::Refused(reason, _) => Some(*reason),
+        _ => None,
+    }
+}
+
+fn ids(answer: &AnswerDraft) -> Vec<LicenseId> {
+    answer.holdings.iter().map(|(document, _)| document.license.clone()).collect()
+}
+
+fn units(answer: &AnswerDraft) -> u32 {
+    answer.holdings.iter().map(|(document, _)| document.features[0].quantity.0).sum()
+}
+
+#[test]
+fn a_key_is_active_on_one_machine_and_moves_by_being_returned() {
+    let (mut world, mut one, mut two) = (World::new(), Site::new(1), Site::new(2));
+    let key = world.sell(1, 10);
+    let first = world.ask(&mut one, Wish::Activate(key));
+    assert_eq!((first.outcome.clone(), units(&first)), (Outcome::Done, 10));
+    assert_eq!(first.holdings[0].1, Some(key));
+    assert!(first.holdings[0].0.fingerprint.matches(&one.fingerprint()));
+    assert_eq!(refusal(&world.ask(&mut two, Wish::Activate(key))), Some(RefusalReason::KeyInUse));
+    let again = world.ask(&mut one, Wish::Activate(key));
+    assert_eq!((again.outcome.clone(), units(&again)), (Outcome::Done, 10), "the same machine has it once");
+    let license = ids(&first).remove(0);
+    assert_eq!(
+        refusal(&world.ask(&mut two, Wish::Return(license.clone()))),
+        Some(RefusalReason::NoCertificate)
+    );
+    two.certified = true;
+    let foreign = world.ask(&mut two, Wish::Return(license.clone()));
+    assert_eq!(
+        refusal(&foreign),
+        Some(RefusalReason::ServerBehind),
+        "a certificate that is not in the books"
+    );
+    two.certified = false;
+    let returned = world.ask(&mut one, Wish::Return(license.clone()));
+    assert_eq!((returned.outcome.clone(), units(&returned)), (Outcome::Done, 0));
+    assert_eq!((returned.ended[0].license.clone(), returned.ended[0].how), (license, Ending::Returned));
+    let moved = world.ask(&mut two, Wish::Activate(key));
+    assert_eq!((moved.outcome.clone(), units(&moved)), (Outcome::Done, 10));
+}
+
+#[test]
+fn the_same_request_gets_the_same_answer_and_its_identity_serves_no_other() {
+    let (mut world, mut site) = (World::new(), Site::new(1));
+    let key = world.sell(1, 10);
+    let request = site.request(Wish::Activate(key));
+    let first = world.send(&request);
+    let mut other = site.request(Wish::Refresh);
+    other.nonce = request.nonce;
+    assert_eq!(refusal(&world.send(&other)), Some(RefusalReason::NonceReused));
+    site.heard(&first);
+    world.ask(&mut site, Wish::Return(ids(&first).remove(0)));
+    assert_eq!(world.send(&request), first, "although the license was returned since");
+}
+
+#[test]
+fn a_number_used_for_another_request_is_a_rollback_and_the_answer_lists_the_truth() {
+    let (mut world, mut site) = (World::new(), Site::new(1));
+    let (one, two) = (world.sell(1, 10), world.sell(2, 5));
+    let first = world.ask(&mut site, Wish::Activate(one));
+    let mut restored = site.clone();
+    world.ask(&mut site, Wish::Activate(two));
+    world.ask(&mut site, Wish::Return(ids(&first).remove(0)));
+    restored.nonces = 50;
+    let answer = world.ask(&mut restored, Wish::Refresh);
+    assert_eq!((answer.outcome.clone(), units(&answer)), (Outcome::Resynchronized, 5));
+    assert_eq!(restored.sequence, 3);
+    assert_eq!(world.ask(&mut restored, Wish::Refresh).outcome, Outcome::Done);
+    let record = world.bench.state.machines.values().next().expect("the machine");
+    assert_eq!(record.resynchronized, 1);
+}
+
+#[test]
+fn numbers_may_be_missing_and_late() {
+    let (mut world, mut site) = (World::new(), Site::new(1));
+    let (one, two) = (world.sell(1, 10), world.sell(2, 5));
+    let early = site.request(Wish::Activate(one));
+    site.sequence = 9;
+    let late = world.ask(&mut site, Wish::Activate(two));
+    assert_eq!((late.outcome.clone(), late.sequence), (Outcome::Done, 10));
+    let answer = world.send(&early);
+    assert_eq!((answer.outcome.clone(), units(&answer)), (Outcome::Done, 15));
+    let mut again = site.request(Wish::Refresh);
+    again.sequence = early.sequence;
+    assert_eq!(world.send(&again).outcome, Outcome::Resynchronized);
+}
+
+#[test]
+fn a_changed_machine_repairs_and_nothing_else_is_bound_before() {
+    let (mut world, mut site) = (World::new(), Site::new(1));
+    let (one, two) = (world.sell(1, 10), world.sell(2, 5));
+    world.ask(&mut site, Wish::Activate(one));
+    let before = site.fingerprint();
+    site.mac = "52:54:00:ff:ff:01".into();
+    let refreshed = world.ask(&mut site, Wish::Refresh);
+    assert!(refreshed.holdings[0].0.fingerprint.matches(&before), "a refresh binds nothing");
+    assert_eq!(refusal(&world.ask(&mut site, Wish::Activate(two))), Some(RefusalReason::MachineChanged));
+    let repaired = world.ask(&mut site, Wish::Repair);
+    assert_eq!((repaired.outcome.clone(), units(&repaired)), (Outcome::Done, 10));
+    assert!(repaired.holdings[0].0.fingerprint.matches(&site.fingerprint()));
+    assert!(repaired.revision > refreshed.revision);
+    assert_eq!(world.ask(&mut site, Wish::Activate(two)).outcome, Outcome::Done);
+}
+
+#[test]
+fn the_vendor_changes_revokes_and_replaces_and_the_machine_hears_of_it() {
+    let (mut world, mut site, mut other) = (World::new(), Site::new(1), Site::new(2));
+    let (one, two) = (world.sell(1, 10), world.sell(2, 5));
+    world.ask(&mut site, Wish::Activate(one));
+    let before = world.ask(&mut site, Wish::Activate(two));
+    let change = Change {
+        features: Some(call(40)),
+        not_after: Some(Some(Millis::DAY.times(400))),
+        grace_days: Some(7),
     };
-    sign(document, &SigningKey::from_seed(&[key; 32])).expect("signs").into_parts().1
+    world.run(Command::ChangeKey { key: one, change });
+    let changed = world.ask(&mut site, Wish::Refresh);
+    assert_eq!(units(&changed), 45);
+    assert_eq!(ids(&changed), ids(&before), "the same licenses");
+    world.run(Command::RevokeKey { key: one, reason: text("not paid") });
+    let revoked = world.ask(&mut site, Wish::Refresh);
+    assert_eq!((units(&revoked), revoked.ended[0].how), (5, Ending::Revoked));
+    assert_eq!(refusal(&world.ask(&mut other, Wish::Activate(one))), Some(RefusalReason::KeyRevoked));
+    let replaced = world.run(Command::Replace { key: two, reason: text("the machine burnt") });
+    assert!(matches!(replaced, Reply::Ended(_)), "{replaced:?}");
+    assert_eq!(units(&world.ask(&mut other, Wish::Activate(two))), 5);
+    let dead = world.ask(&mut site, Wish::Refresh);
+    assert_eq!((units(&dead), dead.ended[0].how), (0, Ending::Replaced), "should it live after all");
+    assert_eq!(
+        world.run(Command::Replace { key: one, reason: text("again") }),
+        Reply::Refused(Refusal::NotActive)
+    );
+    let change = Change { features: Some(Vec::new()), ..Change::default() };
+    let refused = world.run(Command::ChangeKey { key: two, change });
+    assert!(matches!(refused, Reply::Refused(Refusal::Terms(_))), "{refused:?}");
 }
 
-fn bench() -> Bench<Register> {
-    let mut bench = Bench::default();
-    bench.run(NOW, Command::AddKey(SigningKey::from_seed(&[1; 32]).public_key()));
-    bench
+#[test]
+fn a_machine_has_one_trial_of_a_product_for_ever_also_when_it_is_installed_anew() {
+    let (mut world, mut site) = (World::new(), Site::new(1));
+    let unknown = world.ask(&mut site, Wish::Fetch(Some(text("HR-TRY"))));
+    assert_eq!(refusal(&unknown), Some(RefusalReason::UnknownProduct));
+    world.run(Command::OfferTrial(Offer { sku: text("HR-TRY"), features: call(20) }));
+    let offered = world.ask(&mut site, Wish::Fetch(None));
+    assert_eq!((units(&offered), offered.offers.len()), (0, 1));
+    let trial = world.ask(&mut site, Wish::Fetch(Some(text("HR-TRY"))));
+    let document = &trial.holdings[0].0;
+    assert!(document.trial && units(&trial) == 20);
+    assert_eq!(document.not_after, Some(Millis(trial.at.0 - 1).plus(Millis::DAY.times(90))));
+    let again = world.ask(&mut site, Wish::Fetch(Some(text("HR-TRY"))));
+    assert_eq!(again.holdings, trial.holdings, "downloading it again begins no new time");
+    let mut anew = Site { machine_id: "another".into(), ..Site::new(9) };
+    anew.mac.clone_from(&site.mac);
+    let refused = world.ask(&mut anew, Wish::Fetch(Some(text("HR-TRY"))));
+    assert_eq!(refusal(&refused), Some(RefusalReason::TrialUsed));
+    let license = ids(&trial).remove(0);
+    world.ask(&mut site, Wish::Return(license));
+    let after = world.ask(&mut site, Wish::Fetch(Some(text("HR-TRY"))));
+    assert_eq!(refusal(&after), Some(RefusalReason::TrialUsed));
 }
 
-fn issued(reply: Reply) -> Arc<Issued> {
-    match reply {
-        Reply::Issued(issued) => issued,
-        other => panic!("{other:?}"),
+#[test]
+fn what_is_assigned_to_a_machine_is_fetched_without_typing_and_by_no_other() {
+    let (mut world, mut site, mut other) = (World::new(), Site::new(1), Site::new(2));
+    let assigned = Some(site.fingerprint());
+    world.run(Command::CreateKey { key: key(1), terms: terms(10), assigned });
+    let fresh = world.fresh();
+    let (fingerprint, issued) = (site.fingerprint(), terms(7));
+    world.run(Command::Issue { terms: issued, fingerprint, fresh });
+    assert_eq!(refusal(&world.ask(&mut other, Wish::Activate(key(1)))), Some(RefusalReason::KeyAssigned));
+    assert_eq!(units(&world.ask(&mut other, Wish::Fetch(None))), 0);
+    assert_eq!(units(&world.ask(&mut site, Wish::Fetch(None))), 17);
+}
+
+#[test]
+fn guessing_keys_is_limited_by_source_and_answered_requests_are_not() {
+    let (mut world, mut site) = (World::new(), Site::new(1));
+    let sold = world.sell(1, 10);
+    let source = || Source::Network(text("192.0.2.1"));
+    for guess in 0..LIMIT_FAILURES {
+        let request = site.request(Wish::Activate(key(50 + u8::try_from(guess).expect("small"))));
+        assert!(matches!(world.post(&request, source()), Reply::Answered(_)));
+    }
+    let request = site.request(Wish::Activate(sold));
+    let limited = world.post(&request, source());
+    assert!(
+        matches!(limited, Reply::Refused(Refusal::Limited { retry_after: LIMIT_EVERY, .. })),
+        "{limited:?}"
+    );
+    assert!(matches!(world.post(&request, Source::Network(text("192.0.2.2"))), Reply::Answered(_)));
+    world.now.boot = world.now.boot.plus(LIMIT_EVERY);
+    assert!(matches!(world.post(&request, source()), Reply::Answered(_)));
+    assert!(matches!(world.run(Command::Reject { source: source(), why: text("no XML") }), Reply::Done));
+    assert!(matches!(world.post(&request, source()), Reply::Refused(Refusal::Limited { .. })));
+}
+
+#[test]
+fn a_register_restored_from_an_older_copy_takes_no_license_away() {
+    let (mut world, mut site) = (World::new(), Site::new(1));
+    let (one, two) = (world.sell(1, 10), world.sell(2, 5));
+    let empty = world.bench.events.len();
+    world.ask(&mut site, Wish::Activate(one));
+    let copy = world.bench.events.len();
+    world.ask(&mut site, Wish::Activate(two));
+    for events in [copy, empty] {
+        world.bench.events.truncate(events);
+        world.bench.restart();
+        let answer = world.ask(&mut site, Wish::Refresh);
+        assert_eq!(refusal(&answer), Some(RefusalReason::ServerBehind));
+        assert!(answer.holdings.is_empty() && answer.revision < site.revision);
     }
 }
 
 #[test]
-fn the_same_nonce_gets_the_same_answer_also_after_a_restart() {
-    let mut bench = bench();
-    let first = issued(bench.run(NOW, Command::Register(license("L-1", 7, 1))));
-    bench.restart();
-    let events = bench.events.len();
-    let again = issued(bench.run(NOW, Command::Register(license("L-2", 7, 1))));
-    assert_eq!(first, again);
-    assert_eq!(bench.events.len(), events, "nothing new");
+fn a_signing_key_is_taken_only_with_the_word_of_the_newest() {
+    let mut world = World::new();
+    let succeed = |by: u8, to: u8| {
+        let succession = Succession { key: vendor(to).public_key(), at: Millis(1) };
+        let succession = Some(sign(succession, &vendor(by)).expect("signs").into_parts().1);
+        Command::AddKey(KnownKey { key: vendor(to).public_key(), added_at: Millis(1), succession })
+    };
+    let alone = KnownKey { key: vendor(2).public_key(), added_at: Millis(1), succession: None };
+    assert!(matches!(world.run(Command::AddKey(alone)), Reply::Refused(Refusal::NotSuccessor(_))));
+    assert!(matches!(world.run(succeed(3, 2)), Reply::Refused(Refusal::Succession(_))));
+    assert_eq!(world.run(succeed(1, 2)), Reply::Done);
+    assert!(
+        matches!(world.run(succeed(1, 3)), Reply::Refused(Refusal::Succession(_))),
+        "no longer the newest"
+    );
+    assert_eq!(world.run(succeed(2, 3)), Reply::Done);
+    assert_eq!(world.bench.state.keys.len(), 3);
 }
 
-#[test]
-fn a_license_of_an_unknown_key_or_with_a_taken_id_is_refused() {
-    let mut bench = bench();
-    issued(bench.run(NOW, Command::Register(license("L-1", 1, 1))));
-    let taken = bench.run(NOW, Command::Register(license("L-1", 2, 1)));
-    let id = LicenseId::new("L-1").expect("an id");
-    assert_eq!(taken, Reply::Refused(Refusal::IdTaken(id)));
-    let unknown = bench.run(NOW, Command::Register(license("L-2", 3, 9)));
-    assert!(matches!(
-        unknown,
-        Reply::Refused(Refusal::License(LicenseError::Signed(SignedError::UnknownKey { .. })))
-    ));
-    assert_eq!(bench.state.licenses().count(), 1);
+#[derive(Debug, Clone)]
+enum Step {
+    Activate(usize, u8),
+    Return(usize, usize),
+    Repair(usize, u8),
+    Refresh(usize),
+    Try(usize),
+    Rollback(usize),
+    Repeat,
+    Revoke(u8),
+    Replace(u8),
+    Change(u8, u32),
 }
 
-#[test]
-fn a_key_is_known_once() {
-    let mut bench = bench();
-    let key = SigningKey::from_seed(&[1; 32]).public_key();
-    assert_eq!(bench.run(NOW, Command::AddKey(key)), Reply::KeyKnown(key.id()));
-    assert_eq!(bench.state.keys().count(), 1);
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..3_usize, 0..4_u8).prop_map(|(s, k)| Step::Activate(s, k)),
+        3 => (0..3_usize, 0..3_usize).prop_map(|(s, l)| Step::Return(s, l)),
+        1 => (0..3_usize, any::<u8>()).prop_map(|(s, m)| Step::Repair(s, m)),
+        2 => (0..3_usize).prop_map(Step::Refresh),
+        1 => (0..3_usize).prop_map(Step::Try),
+        1 => (0..3_usize).prop_map(Step::Rollback),
+        1 => Just(Step::Repeat),
+        1 => (0..4_u8).prop_map(Step::Revoke),
+        1 => (0..4_u8).prop_map(Step::Replace),
+        1 => (0..4_u8, 1..50_u32).prop_map(|(k, u)| Step::Change(k, u)),
+    ];
+    prop::collection::vec(step, 1..60)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever is asked, in whatever order, by machines that forget: a key is active at most once,
+    /// the newest answer of a machine lists exactly its active licenses, and a restart changes nothing.
     #[test]
-    fn a_snapshot_and_the_log_rebuild_the_same_register(
-        steps in prop::collection::vec((0..6u8, 0..6u8, 1..4u8), 0..20),
-    ) {
-        let mut bench = bench();
-        for (id, nonce, key) in steps {
-            if id == nonce {
-                bench.run(NOW, Command::AddKey(SigningKey::from_seed(&[key; 32]).public_key()));
-            }
-            bench.run(NOW, Command::Register(license(&format!("L-{id}"), nonce, key)));
+    fn no_history_has_a_key_twice_and_every_history_survives_a_restart(steps in steps()) {
+        let mut world = World::new();
+        for seed in 0..4 {
+            world.sell(seed, 10);
         }
-        let before = bench.state.clone();
-        bench.restart();
-        prop_assert_eq!(&bench.state, &before);
+        world.run(Command::OfferTrial(Offer { sku: text("HR-TRY"), features: call(3) }));
+        let mut sites = [Site::new(1), Site::new(2), Site::new(3)];
+        let mut old = sites.clone();
+        let mut last: Option<(Request, AnswerDraft)> = None;
+        for (round, step) in steps.into_iter().enumerate() {
+            if round == 10 {
+                old = sites.clone();
+            }
+            let (site, wish) = match step {
+                Step::Activate(site, seed) => (site, Wish::Activate(key(seed))),
+                Step::Return(site, nth) => {
+                    let id = world.bench.state.activations.keys().nth(nth).cloned();
+                    (site, Wish::Return(id.unwrap_or_else(LicenseId::least)))
+                }
+                Step::Repair(site, mac) => {
+                    sites[site].mac = format!("52:54:00:00:{site:02x}:{mac:02x}");
+                    (site, Wish::Repair)
+                }
+                Step::Refresh(site) => (site, Wish::Refresh),
+                Step::Try(site) => (site, Wish::Fetch(Some(text("HR-TRY")))),
+                Step::Rollback(site) => {
+                    // The folder's copy, with nonces of its own from then on.
+                    let nonces = sites[site].nonces.wrapping_add(60);
+                    sites[site] = Site { nonces, ..old[site].clone() };
+                    continue;
+                }
+                Step::Repeat => {
+                    if let Some((request, answer)) = &last {
+                        prop_assert_eq!(&world.send(request), answer);
+                    }
+                    continue;
+                }
+                Step::Revoke(seed) => {
+                    world.run(Command::RevokeKey { key: key(seed), reason: text("x") });
+                    continue;
+                }
+                Step::Replace(seed) => {
+                    world.run(Command::Replace { key: key(seed), reason: text("x") });
+                    continue;
+                }
+                Step::Change(seed, units) => {
+                    let change = Change { features: Some(call(units)), ..Change::default() };
+                    world.run(Command::ChangeKey { key: key(seed), change });
+                    continue;
+                }
+            };
+            let request = sites[site].request(wish);
+            let answer = world.send(&request);
+            let state = &world.bench.state;
+            let machine = request.machine.id();
+            let active: Vec<_> = state.of_machine(machine).filter(|a| a.ended.is_none()).collect();
+            prop_assert_eq!(ids(&answer), active.iter().map(|a| a.document.license.clone()).collect::<Vec<_>>());
+            for seed in 0..4 {
+                let its = state.activations.values().filter(|a| a.key == Some(key(seed)) && a.ended.is_none());
+                let its: Vec<_> = its.map(|a| a.document.license.clone()).collect();
+                prop_assert!(its.len() <= 1, "{its:?}");
+                let known = state.entitlements.get(&key(seed)).expect("sold");
+                prop_assert_eq!(known.active.clone(), its.first().cloned());
+                prop_assert!(known.revoked.is_none() || its.is_empty());
+            }
+            sites[site].heard(&answer);
+            if state.machines.contains_key(&machine) {
+                last = Some((request, answer));
+            }
+        }
+        let before = world.bench.state.clone();
+        world.bench.restart();
+        prop_assert_eq!(&world.bench.state, &before);
         let mut rebuilt = State::default();
-        for event in Register::snapshot(&before) {
-            Register::apply(&mut rebuilt, &event);
+        for event in before.snapshot() {
+            let bytes = minicbor::to_vec(&event).expect("encodes");
+            rebuilt.apply(&minicbor::decode(&bytes).expect("decodes"));
         }
         prop_assert_eq!(rebuilt, before);
     }

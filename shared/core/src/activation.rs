@@ -99,6 +99,15 @@ pub struct Request {
     pub software: Text,
 }
 
+impl Request {
+    /// SHA-256 of everything in it, by which it is known again.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        use sha2::Digest as _;
+        sha2::Sha256::digest(crate::signed::encode(self)).into()
+    }
+}
+
 impl Document for Request {
     const KIND: Kind = Kind { what: "license request", domain: b"headroom license request\0", format: 1 };
     type Error = SignedError;

@@ -46,6 +46,9 @@ pub enum KeyError {
 pub struct EntitlementKey(u128);
 
 impl EntitlementKey {
+    /// The key no other is less than: where a range over keys begins.
+    pub const LEAST: Self = Self(0);
+
     /// The key of so many random bits.
     #[must_use]
     pub fn from_random(random: [u8; RANDOM_BYTES]) -> Self {

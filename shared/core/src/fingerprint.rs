@@ -175,6 +175,12 @@ impl Fingerprint {
         .checked()
     }
 
+    /// The fingerprint of no machine, for what is checked before there is one.
+    #[must_use]
+    pub const fn nowhere() -> Self {
+        Self { machine_id: Some(Part([0; HASH_LEN])), macs: None, product_uuid: None }
+    }
+
     fn checked(self) -> Result<Self, FingerprintError> {
         if Source::ALL.iter().all(|source| self.part(*source).is_none()) {
             return Err(FingerprintError::NoSource);

@@ -177,14 +177,32 @@ macro_rules! empty_default {
 }
 empty_default!(SourceId, Text);
 
-impl LegId {
-    /// The id no other is less than: where a range over legs begins.
+impl Text {
+    /// As much of a text as fits; what is not allowed is left out. For sentences of our own, of which
+    /// the end matters less than that they are there.
     #[must_use]
-    pub fn least() -> Self {
-        static LEAST: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(" "));
-        Self(Arc::clone(&LEAST))
+    pub fn clipped(text: &str) -> Self {
+        let mut kept: String = text.chars().filter(|c| !c.is_control()).collect();
+        while kept.len() > MAX_TEXT {
+            kept.pop();
+        }
+        Self(if kept.is_empty() { nothing() } else { Arc::from(kept) })
     }
 }
+
+macro_rules! least {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The id no other is less than: where a range over them begins.
+            #[must_use]
+            pub fn least() -> Self {
+                static LEAST: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(" "));
+                Self(Arc::clone(&LEAST))
+            }
+        }
+    )*};
+}
+least!(LegId, LicenseId);
 
 /// A lease, unique within a generation of the pool's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

@@ -48,6 +48,28 @@ pub fn at_most(count: usize, limit: usize, field: &str) -> Result<()> {
     Err(FieldError::new(field, format_args!("{count} given, at most {limit} are allowed in one request")))
 }
 
+/// The number that a page of newest-first items begins below.
+///
+/// # Errors
+/// When the token is none that an answer gave.
+pub fn page(token: &str) -> Result<Option<u64>> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let wrong =
+        |_| FieldError::new("page_token", format_args!("{token} is not the next_page_token of an answer"));
+    token.parse().map(Some).map_err(wrong)
+}
+
+/// How many items a page has: as asked, the default for 0, and not more than `most`.
+#[must_use]
+pub fn page_size(asked: u32, default: usize, most: usize) -> usize {
+    match usize::try_from(asked).unwrap_or(most) {
+        0 => default,
+        size => size.min(most),
+    }
+}
+
 /// Exactly `N` bytes.
 ///
 /// # Errors

@@ -5,9 +5,15 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// Bytes that wait between the two ends within a process.
+const PIPE: usize = 64 * 1024;
 
 use super::{BindError, causes};
 
@@ -119,4 +125,27 @@ pub async fn unix_channel(path: &Path) -> Result<Channel, ConnectError> {
         .connect()
         .await
         .map_err(other)
+}
+
+/// Serves within this process, for a command line that finds no running service: the same requests meet
+/// the same code. The channel has one connection, which lives as long as the task.
+///
+/// # Errors
+/// What the library says.
+pub async fn within(routes: Routes) -> Result<(Channel, JoinHandle<()>), tonic::transport::Error> {
+    let (ours, theirs) = tokio::io::duplex(PIPE);
+    let incoming = futures::stream::iter([Ok::<_, io::Error>(theirs)]);
+    let incoming = futures::StreamExt::chain(incoming, futures::stream::pending());
+    let serving = Server::builder().add_routes(routes).serve_with_incoming(incoming);
+    let task = tokio::spawn(async move {
+        // The connection ends when the channel is dropped; nobody is left to be told.
+        let _ = serving.await;
+    });
+    let mut ours = Some(ours);
+    let connect = tower::service_fn(move |_| {
+        let io = ours.take().map(TokioIo::new).ok_or(io::ErrorKind::NotConnected);
+        async move { io.map_err(io::Error::from) }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connect).await?;
+    Ok((channel, task))
 }

@@ -1,0 +1,369 @@
+//! What the register holds.
+
+use headroom_core::activation::{Ended, Ending, MachineCertificate, MachineId, Offer, Outcome};
+use headroom_core::entitlement::EntitlementKey;
+use headroom_core::fingerprint::{Fingerprint, Part as FingerprintPart};
+use headroom_core::license::{KeyId, LicenseDocument, LicensedFeature, Nonce, PublicKey, TrustedKeys};
+use headroom_core::signed::{Signed, Succession};
+use headroom_core::{LicenseId, Millis, Shared, Text};
+use imbl::{OrdMap, OrdSet, Vector};
+use minicbor::{Decode, Encode};
+
+/// Answers of a machine that are kept to be given again.
+pub const MAX_ANSWERS: usize = 8;
+/// Entries of the audit that are kept.
+pub const MAX_AUDIT: usize = 100_000;
+/// Numbers of a machine that may still come in, below its highest; older ones count as used.
+pub(crate) const MAX_MISSING: usize = 256;
+
+/// A key licenses are signed with.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct KnownKey {
+    /// The public key.
+    #[n(0)]
+    pub key: PublicKey,
+    /// When it was made.
+    #[n(1)]
+    pub added_at: Millis,
+    /// The word of the key before it; the first key has none.
+    #[n(2)]
+    pub succession: Option<Signed<Succession>>,
+}
+
+/// Who buys.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Customer {
+    /// The vendor's reference, for example a customer number.
+    #[n(0)]
+    pub reference: Text,
+    /// When he was added.
+    #[n(1)]
+    pub added_at: Millis,
+}
+
+/// What a plan promises.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Terms {
+    /// Stock keeping unit of the product.
+    #[n(0)]
+    pub sku: Text,
+    /// The license plan.
+    #[n(1)]
+    pub plan: Text,
+    /// The customer.
+    #[n(2)]
+    pub customer: Text,
+    /// What is licensed.
+    #[n(3)]
+    pub features: Vec<LicensedFeature>,
+    /// Begin of validity.
+    #[n(4)]
+    pub not_before: Millis,
+    /// End of validity.
+    #[n(5)]
+    pub not_after: Option<Millis>,
+    /// Days of expiry grace.
+    #[n(6)]
+    pub grace_days: Option<u32>,
+    /// A trial.
+    #[n(7)]
+    pub trial: bool,
+}
+
+impl Terms {
+    /// Writes them into a license.
+    pub(crate) fn write_to(&self, document: &mut LicenseDocument) {
+        document.sku = self.sku.clone();
+        document.plan = self.plan.clone();
+        document.customer = self.customer.clone();
+        document.features.clone_from(&self.features);
+        document.not_before = self.not_before;
+        document.not_after = self.not_after;
+        document.grace_days = self.grace_days;
+        document.trial = self.trial;
+    }
+
+    /// A license that promises them.
+    pub(crate) fn license(
+        &self,
+        license: LicenseId,
+        fingerprint: Fingerprint,
+        request: (u64, Nonce),
+        at: Millis,
+    ) -> LicenseDocument {
+        let mut document = LicenseDocument {
+            license,
+            sku: Text::default(),
+            plan: Text::default(),
+            customer: Text::default(),
+            features: Vec::new(),
+            not_before: at,
+            not_after: None,
+            trial: false,
+            fingerprint,
+            machine_sequence: request.0,
+            nonce: request.1,
+            issued_at: at,
+            grace_days: None,
+        };
+        self.write_to(&mut document);
+        document
+    }
+}
+
+/// An entitlement key and what it entitles to.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Entitlement {
+    /// What it entitles to.
+    #[n(0)]
+    pub terms: Terms,
+    /// When it was made.
+    #[n(1)]
+    pub created_at: Millis,
+    /// When and why the vendor revoked it.
+    #[n(2)]
+    pub revoked: Option<(Millis, Text)>,
+    /// The machine that it is assigned to, which gets it without typing the key.
+    #[n(3)]
+    pub assigned: Option<Fingerprint>,
+    /// The license that it is active with now.
+    #[n(4)]
+    pub active: Option<LicenseId>,
+}
+
+/// A license that was made, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Activation {
+    /// What the license says.
+    #[n(0)]
+    pub document: LicenseDocument,
+    /// The key it was activated with.
+    #[n(1)]
+    pub key: Option<EntitlementKey>,
+    /// The machine; a license that was issued as a file knows its machine by the fingerprint only.
+    #[n(2)]
+    pub machine: Option<MachineId>,
+    /// When it was activated or issued.
+    #[n(3)]
+    pub at: Millis,
+    /// How, when and, where somebody gave a reason, why it ended.
+    #[n(4)]
+    pub ended: Option<(Ending, Millis, Text)>,
+    /// How often it was bound again to a changed machine.
+    #[n(5)]
+    pub repairs: u32,
+}
+
+impl Activation {
+    /// What is told of it once it has ended.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ended> {
+        let (how, at, _) = self.ended.as_ref()?;
+        Some(Ended { license: self.document.license.clone(), how: *how, at: *at })
+    }
+}
+
+/// An answer before it is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AnswerDraft {
+    /// The request it answers.
+    #[n(0)]
+    pub nonce: Nonce,
+    /// The machine it answers.
+    #[n(1)]
+    pub machine: MachineId,
+    /// The machine's highest number seen.
+    #[n(2)]
+    pub sequence: u64,
+    /// Number of the machine's state.
+    #[n(3)]
+    pub revision: u64,
+    /// When it was given.
+    #[n(4)]
+    pub at: Millis,
+    /// What became of the request.
+    #[n(5)]
+    pub outcome: Outcome,
+    /// The machine's certificate.
+    #[n(6)]
+    pub certificate: Option<MachineCertificate>,
+    /// Every license that is the machine's, and its key.
+    #[n(7)]
+    pub holdings: Vec<(LicenseDocument, Option<EntitlementKey>)>,
+    /// Licenses that are not the machine's any more.
+    #[n(8)]
+    pub ended: Vec<Ended>,
+    /// Products that can be tried.
+    #[n(9)]
+    pub offers: Vec<Offer>,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Answered {
+    /// SHA-256 of the request, so that its identity cannot be used for another one.
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub request: [u8; 32],
+    /// The answer.
+    #[n(1)]
+    pub draft: AnswerDraft,
+}
+
+/// A machine that has had licenses.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MachineRecord {
+    /// Its certificate: its key, and what it was when it was first heard.
+    #[n(0)]
+    pub certificate: MachineCertificate,
+    /// What its licenses are bound to.
+    #[n(1)]
+    pub fingerprint: Fingerprint,
+    /// The highest number of its requests.
+    #[n(2)]
+    pub sequence: u64,
+    /// Numbers below it that were not used yet, the newest.
+    #[n(3)]
+    pub missing: Vec<u64>,
+    /// Number of the state of its licenses here, rising.
+    #[n(4)]
+    pub revision: u64,
+    /// How often its books were found older than these.
+    #[n(5)]
+    pub resynchronized: u32,
+    /// When it was last heard.
+    #[n(6)]
+    pub heard_at: Millis,
+    /// The newest answers, oldest first.
+    #[n(7)]
+    pub answers: Vec<Shared<Answered>>,
+}
+
+impl MachineRecord {
+    /// Whether a number may come with a request that was not answered before.
+    #[must_use]
+    pub fn unused(&self, sequence: u64) -> bool {
+        sequence > self.sequence || self.missing.contains(&sequence)
+    }
+}
+
+/// One request, as it is kept for those who ask later.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AuditEntry {
+    /// When.
+    #[n(0)]
+    pub at: Millis,
+    /// From where: an address, a file, the vendor's own command line.
+    #[n(1)]
+    pub source: Text,
+    /// What was asked.
+    #[n(2)]
+    pub asked: Text,
+    /// The machine that asked.
+    #[n(3)]
+    pub machine: Option<MachineId>,
+    /// The license or the first group of the key it was about.
+    #[n(4)]
+    pub subject: Text,
+    /// What became of it.
+    #[n(5)]
+    pub outcome: Text,
+}
+
+/// Numbers that only rise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Counters {
+    /// Entries of the audit.
+    #[n(0)]
+    pub audit: u64,
+}
+
+/// What survives a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Signing keys, oldest first.
+    pub keys: Vector<KnownKey>,
+    /// Customers by name.
+    pub customers: OrdMap<Text, Customer>,
+    /// Entitlement keys.
+    pub entitlements: OrdMap<EntitlementKey, Shared<Entitlement>>,
+    /// Licenses, ended ones too.
+    pub activations: OrdMap<LicenseId, Shared<Activation>>,
+    /// Machines.
+    pub machines: OrdMap<MachineId, Shared<MachineRecord>>,
+    /// Products that can be tried, by stock keeping unit.
+    pub trials: OrdMap<Text, Offer>,
+    /// The newest entries of the audit.
+    pub audit: OrdMap<u64, Shared<AuditEntry>>,
+    /// What was handed out last.
+    pub counters: Counters,
+    // What follows from the above, to find it.
+    pub(crate) of_machine: OrdSet<(MachineId, LicenseId)>,
+    pub(crate) issued: OrdSet<(FingerprintPart, LicenseId)>,
+    pub(crate) assigned: OrdSet<(FingerprintPart, EntitlementKey)>,
+    pub(crate) tried: OrdMap<(FingerprintPart, Text), LicenseId>,
+}
+
+impl State {
+    /// Whether a signing key is known.
+    #[must_use]
+    pub fn knows(&self, id: KeyId) -> bool {
+        self.keys.iter().any(|known| known.key.id() == id)
+    }
+
+    /// What was signed with any of the keys is this vendor's.
+    #[must_use]
+    pub fn trusted(&self) -> TrustedKeys {
+        self.keys.iter().map(|known| known.key).collect()
+    }
+
+    /// The licenses of a machine, ended ones too, ordered by id.
+    pub fn of_machine(&self, machine: MachineId) -> impl Iterator<Item = &Shared<Activation>> {
+        let from = (machine, LicenseId::least());
+        let keys = self.of_machine.range(from..).take_while(move |(owner, _)| *owner == machine);
+        keys.filter_map(|(_, license)| self.activations.get(license))
+    }
+
+    /// What is found by any part of a fingerprint.
+    fn by_parts<'a, T: Ord + Clone + 'a>(
+        index: &'a OrdSet<(FingerprintPart, T)>,
+        fingerprint: &Fingerprint,
+        least: &T,
+    ) -> Vec<T> {
+        let mut found: Vec<T> = Vec::new();
+        for part in fingerprint.parts() {
+            let keys = index.range((part, least.clone())..).take_while(|(its, _)| *its == part);
+            found.extend(keys.map(|(_, key)| key.clone()));
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// The licenses that were issued as files for a machine.
+    #[must_use]
+    pub fn issued_for(&self, fingerprint: &Fingerprint) -> Vec<&Shared<Activation>> {
+        let ids = Self::by_parts(&self.issued, fingerprint, &LicenseId::least());
+        let found = ids.iter().filter_map(|id| self.activations.get(id));
+        found.filter(|activation| activation.document.fingerprint.matches(fingerprint)).collect()
+    }
+
+    /// The keys that are assigned to a machine.
+    #[must_use]
+    pub fn assigned_to(&self, fingerprint: &Fingerprint) -> Vec<EntitlementKey> {
+        let keys = Self::by_parts(&self.assigned, fingerprint, &EntitlementKey::LEAST);
+        let its = |key: &EntitlementKey| {
+            let entitlement = self.entitlements.get(key);
+            entitlement.and_then(|e| e.assigned.as_ref()).is_some_and(|a| a.matches(fingerprint))
+        };
+        keys.into_iter().filter(its).collect()
+    }
+
+    /// The trial that a machine had of a product. Anything in common makes it the same machine: one
+    /// that was installed anew has its network cards still, and one with new cards its firmware.
+    #[must_use]
+    pub fn tried(&self, fingerprint: &Fingerprint, sku: &Text) -> Option<&Shared<Activation>> {
+        let license = fingerprint.parts().find_map(|part| self.tried.get(&(part, sku.clone())))?;
+        self.activations.get(license)
+    }
+}

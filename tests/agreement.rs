@@ -87,7 +87,7 @@ impl World {
             asked: 0,
         };
         world.start_pool();
-        let installed = pool::Installed { document: document(), signed: Vec::new(), at: Millis(0) };
+        let installed = pool::Installed::from_file(document(), Vec::new(), Millis(0));
         world.ask_pool(Command::InstallLicense(Box::new(installed)));
         for (number, name) in (1..).zip(NODES) {
             let caller = CertificateHash([number; 32]);

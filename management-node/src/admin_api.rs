@@ -92,7 +92,7 @@ impl AdminService for AdminApi {
         let (document, signed) = verified.into_parts();
         let id = document.license.clone();
         let at = SystemClock.now().wall;
-        let installed = Box::new(Installed { document, signed: signed.as_bytes().to_vec(), at });
+        let installed = Box::new(Installed::from_file(document, signed.as_bytes().to_vec(), at));
         match self.submit(Command::InstallLicense(installed)).await? {
             Reply::Installed(Ok(())) => {
                 tracing::info!(license = %id, "license installed");

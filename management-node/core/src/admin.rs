@@ -1,16 +1,32 @@
 //! What an administrator does to a pool.
 
 use headroom_core::fingerprint::Fingerprint;
-use headroom_core::{Charge, LegId, Millis, NodeName, Shared};
+use headroom_core::{Charge, LegId, Millis, NodeName, Now, Shared};
 
+use crate::activation::set_clock;
 use crate::command::Refusal;
 use crate::event::Event;
+use crate::license_clock::{BootId, LicenseClock};
 use crate::machine::PoolTx;
 use crate::session::holders_of;
 use crate::state::{CertificateHash, EndedHow, Installed, LeaseKey, Settings};
 
-pub(crate) fn start(tx: &mut PoolTx<'_>, settings: Settings, fingerprint: Fingerprint) {
+pub(crate) fn start(
+    tx: &mut PoolTx<'_>,
+    now: Now,
+    settings: Settings,
+    fingerprint: Fingerprint,
+    boot_id: BootId,
+) {
     tx.volatile_mut().settings = settings;
+    match tx.state().clock {
+        None => set_clock(tx, LicenseClock::first(now, boot_id), Millis(0)),
+        Some(clock) if clock.boot_id != boot_id => {
+            let (clock, leap) = clock.rebooted(now, boot_id);
+            set_clock(tx, clock, leap);
+        }
+        Some(_) => {}
+    }
     if tx.state().fingerprint.as_ref() != Some(&fingerprint) {
         tx.emit(Event::Identified(fingerprint));
     }

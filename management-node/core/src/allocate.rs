@@ -161,7 +161,8 @@ pub(crate) fn admit(pool: &Pool, feature: &Feature, need: Units, at: Millis) -> 
         return Err(reason);
     }
     let limit = capacity.capacity.plus(capacity.overdraft);
-    if need.is_zero() || pool.in_use(feature).plus(need) <= limit {
+    let unlimited = capacity.capacity == Units::UNLIMITED;
+    if need.is_zero() || unlimited || pool.in_use(feature).plus(need) <= limit {
         Ok(())
     } else {
         Err(DenialReason::InsufficientLicenses)

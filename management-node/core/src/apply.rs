@@ -9,10 +9,12 @@ use crate::holder::{Holder, Node, Phase, Session};
 use crate::state::{
     EndedHow, HolderId, LeaseKey, MAX_SUPERSEDED, Nonce, Origin, OverCommitCause, Pool, Tombstone,
 };
+use crate::test_mode::TestMode;
 
 impl Pool {
     /// Applies what happened.
     pub fn apply(&mut self, event: &Event) {
+        self.note(event);
         match event {
             Event::Identified(fingerprint) => self.fingerprint = Some(fingerprint.clone()),
             Event::LicenseInstalled(installed) => {
@@ -43,11 +45,12 @@ impl Pool {
                     }
                 }
             }
-            Event::SessionLapsed { holder, leases } => {
+            Event::SessionLapsed { holder, leases, at } => {
                 self.forget_reported(*holder);
                 if let Some(holder) = self.holder_mut(*holder) {
                     holder.session = None;
                     holder.lapsed = Some(*leases);
+                    holder.silent_since = *at;
                 }
             }
             Event::ReportTaken { holder, report, chunk, legs, taken, complete } => {
@@ -124,6 +127,39 @@ impl Pool {
                 self.fence_all();
             }
             Event::LeaseRestored(packed) => self.leases.insert(packed.clone()),
+            Event::Requested(open) => self.add_request(open),
+            Event::RequestMarked { nonce, mark } => self.mark_request(*nonce, mark),
+            Event::RequestClosed { nonce, .. } => self.close_request(*nonce),
+            Event::Answered { sequence, revision, at, certificate, learned, resynchronized } => {
+                let site = &mut self.site;
+                site.sequence = site.sequence.max(*sequence);
+                site.revision = site.revision.max(*revision);
+                site.answered_at = Some(*at);
+                if certificate.is_some() {
+                    site.certificate.clone_from(certificate);
+                }
+                site.learned.clone_from(learned);
+                site.resynchronized_at = resynchronized.or(site.resynchronized_at);
+            }
+            Event::LicenseRemoved { license, .. } => {
+                self.licenses.remove(license);
+            }
+            Event::ClockSet { clock, leap } => {
+                self.clock = Some(*clock);
+                if let Some(until) = &mut self.test_mode.until {
+                    *until = until.plus(*leap);
+                }
+            }
+            Event::TestModeOn { at, until } => {
+                let before = self.counters.lease;
+                self.test_mode = TestMode { until: Some(*until), since: *at, before, last: None, held: 0 };
+            }
+            Event::TestModeOff { .. } => {
+                self.test_mode.until = None;
+                self.test_mode.last = Some(self.counters.lease);
+            }
+            Event::AlarmRaised { key, text, at } => self.raise_alarm(key, text, *at),
+            Event::AlarmCleared { key, at } => self.clear_alarm(key, *at),
             Event::Restored(part) => self.restore(part),
         }
     }
@@ -141,6 +177,7 @@ impl Pool {
             holder.past_recorded = 0;
             holder.session = None;
             holder.lapsed = None;
+            holder.silent_since = None;
         }
     }
 
@@ -162,6 +199,7 @@ impl Pool {
             if let Some(holder) = self.holder_mut(id) {
                 holder.session = None;
                 holder.lapsed = None;
+                holder.silent_since = None;
             }
             self.forget_reported(id);
             let buried: Vec<_> = self.tombstones_of(id).map(|(key, _)| key.clone()).collect();
@@ -190,6 +228,7 @@ impl Pool {
         holder.open_number = open_number;
         holder.session = Some(session);
         holder.lapsed = None;
+        holder.silent_since = None;
     }
 
     fn forget_reported(&mut self, holder: HolderId) {
@@ -252,6 +291,16 @@ impl Pool {
                 self.ended.insert(*number, ended.clone());
             }
             Part::Counters(counters) => self.counters = *counters,
+            Part::Site(site) => self.site = site.clone(),
+            Part::Request(open) => {
+                self.requests.insert(open.request.nonce, Shared::clone(open));
+            }
+            Part::Clock(clock) => self.clock = Some(*clock),
+            Part::TestMode(test_mode) => self.test_mode = *test_mode,
+            Part::Alarm(key, record) => {
+                self.alarm_book.insert(key.clone(), record.clone());
+            }
+            Part::Note(number, note) => self.put_note(*number, note),
             Part::License(id, installed) => {
                 self.licenses.insert(id.clone(), Shared::clone(installed));
             }
@@ -271,6 +320,7 @@ impl Holder {
             superseded: Vec::new(),
             session: None,
             lapsed: None,
+            silent_since: None,
             past_recorded: 0,
             set: LegSet::default(),
             units: headroom_core::Units::ZERO,

@@ -75,6 +75,9 @@ impl Pool {
         if let Some(holder) = self.holder_mut(packed.holder()) {
             Self::tally(holder, &lease, true);
         }
+        if self.test_mode.took(lease.id) {
+            self.test_mode.held += 1;
+        }
         self.counters.lease = self.counters.lease.max(lease.id.0);
         self.leases.insert(packed.clone());
         if lease.origin == Origin::Reserved {
@@ -91,6 +94,9 @@ impl Pool {
             Self::tally(holder, &lease, false);
         }
         self.uncount(lease.call, &lease.charge);
+        if self.test_mode.took(lease.id) {
+            self.test_mode.held = self.test_mode.held.saturating_sub(1);
+        }
         if !self.leases.has_call(lease.call) {
             self.counters.calls = self.counters.calls.saturating_sub(1);
         }

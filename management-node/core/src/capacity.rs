@@ -1,8 +1,10 @@
 //! What the licenses permit at an instant.
 
+use headroom_core::activation::Wish;
 use headroom_core::license::{Metric, Validity, validity};
 use headroom_core::{DenialReason, Feature, LicenseId, Millis, Units};
 
+use crate::activation::LicenseRequest;
 use crate::command::PoolState;
 use crate::state::{Installed, Pool, PoolInstant};
 
@@ -11,6 +13,10 @@ use crate::state::{Installed, Pool, PoolInstant};
 pub enum LicenseState {
     /// Counts.
     Active,
+    /// Its time is over, and it still counts for its days of grace.
+    Grace,
+    /// Being returned: counts nothing.
+    ReturnPending,
     /// Its time has not begun.
     NotYetValid,
     /// Its time is over.
@@ -25,6 +31,8 @@ impl LicenseState {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Grace => "grace",
+            Self::ReturnPending => "return_pending",
             Self::NotYetValid => "not_yet_valid",
             Self::Expired => "expired",
             Self::Corrupt => "corrupt",
@@ -61,8 +69,12 @@ impl Pool {
     #[must_use]
     pub fn license_state(&self, installed: &Installed, at: Millis) -> LicenseState {
         let Some(here) = &self.fingerprint else { return LicenseState::Corrupt };
-        match validity(&installed.document, at, here) {
+        if installed.returning.is_some() {
+            return LicenseState::ReturnPending;
+        }
+        match validity(&installed.document, self.license_time(at), here) {
             Validity::Active => LicenseState::Active,
+            Validity::Grace => LicenseState::Grace,
             Validity::NotYetValid => LicenseState::NotYetValid,
             Validity::Expired => LicenseState::Expired,
             Validity::Corrupt => LicenseState::Corrupt,
@@ -91,11 +103,15 @@ impl Pool {
     #[must_use]
     pub fn capacity(&self, feature: &Feature, at: Millis) -> Capacity {
         let mut sum = Capacity { capacity: Units::ZERO, overdraft: Units::ZERO, invalid: None };
-        let (mut active, mut worst) = (false, DenialReason::NoLicense);
+        if self.test_mode.on() {
+            return Capacity { capacity: Units::UNLIMITED, ..sum };
+        }
+        let (mut active, mut worst) = (false, self.none_installed());
         for license in self.licenses_of(feature, at) {
             // The reasons are ordered as they are told: the first that holds.
             worst = worst.min(match license.state {
-                LicenseState::Active => {
+                LicenseState::ReturnPending => continue,
+                LicenseState::Active | LicenseState::Grace => {
                     active = true;
                     sum.capacity = sum.capacity.plus(license.quantity);
                     sum.overdraft = sum.overdraft.plus(license.overdraft);
@@ -110,6 +126,16 @@ impl Pool {
             sum.invalid = Some(worst);
         }
         sum
+    }
+
+    /// Why a feature without any license is denied: it may be on its way.
+    fn none_installed(&self) -> DenialReason {
+        let activates = |open: &LicenseRequest| matches!(open.request.wish, Wish::Activate(_));
+        if self.requests.values().any(|open| activates(open)) {
+            DenialReason::LicenseNotActivated
+        } else {
+            DenialReason::NoLicense
+        }
     }
 
     /// The pool of a feature as it stands.

@@ -1,13 +1,18 @@
 //! What a pool is asked, and what it answers.
 
+use headroom_core::activation::{Offer, Outcome, VerifiedAnswer, Wish};
 use headroom_core::call::RunningLeg;
 use headroom_core::fingerprint::Fingerprint;
+use headroom_core::license::{Nonce as RequestNonce, PublicKey};
 use headroom_core::{
-    Call, CallId, Charge, DenialReason, Feature, LeaseId, LegId, LegSet, Media, Millis, NodeName, Shared,
-    Units,
+    Call, CallId, Charge, DenialReason, Feature, LeaseId, LegId, LegSet, LicenseId, Media, Millis, NodeName,
+    Shared, Text, Units,
 };
 use minicbor::{Decode, Encode};
 
+use crate::activation::{LicenseRequest, Mark};
+use crate::alarms::AlarmNote;
+use crate::license_clock::BootId;
 use crate::state::{CertificateHash, Installed, Nonce, Settings};
 
 /// A command.
@@ -19,9 +24,38 @@ pub enum Command {
         settings: Settings,
         /// The machine.
         fingerprint: Fingerprint,
+        /// This boot of it.
+        boot_id: BootId,
     },
     /// Time passed; answered by liveness as it is now.
-    Tick,
+    Tick {
+        /// What is to be looked at around the books.
+        around: Vec<AlarmNote>,
+    },
+    /// Something is wanted of the licensing server.
+    Request(Wanted),
+    /// A request is on its way, or was not.
+    MarkRequest {
+        /// The request.
+        nonce: RequestNonce,
+        /// What became of it.
+        mark: Mark,
+    },
+    /// A request is to be withdrawn.
+    CancelRequest(RequestNonce),
+    /// The licensing server answered.
+    ApplyAnswer {
+        /// The answer, verified.
+        answer: Box<VerifiedAnswer>,
+        /// It came at once, over the network.
+        just_now: bool,
+        /// Identity of the request that asks again, should that be needed.
+        again: RequestNonce,
+    },
+    /// A license that counts no more is to be deleted.
+    DeleteLicense(LicenseId),
+    /// Test mode is to go on or off.
+    TestMode(bool),
     /// A license was verified and is to be installed.
     InstallLicense(Box<Installed>),
     /// A node is to be enrolled.
@@ -67,6 +101,34 @@ pub enum Command {
         /// What it says.
         request: Request,
     },
+}
+
+/// A wish for the licensing server.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What is wished.
+    pub wish: Wish,
+    /// The request's identity, at random.
+    pub nonce: RequestNonce,
+    /// An administrator carries it by hand.
+    pub manual: bool,
+    /// The key that this machine signs requests with.
+    pub machine: PublicKey,
+    /// What makes the request.
+    pub software: Text,
+}
+
+/// An answer was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// What had been asked.
+    pub wish: Wish,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Products that can be tried, if that was asked.
+    pub offers: Vec<Offer>,
+    /// The request that asks again, because the one before was not looked at.
+    pub renewed: Option<Shared<LicenseRequest>>,
 }
 
 /// A wish for a session.
@@ -191,6 +253,12 @@ pub enum Reply {
     NodeRemoved(Result<u64, Refusal>),
     /// A lease was taken back.
     Forced(Result<Charge, Refusal>),
+    /// A request of the licensing server, as it is now.
+    Requested(Result<Shared<LicenseRequest>, Refusal>),
+    /// An answer was applied, or why not.
+    Applied(Box<Result<Applied, Refusal>>),
+    /// What was wanted of licenses or test mode was done, or why not.
+    Changed(Result<(), Refusal>),
 }
 
 /// Whether a feature's pool has room.
@@ -422,6 +490,54 @@ pub enum Refusal {
     /// A different license of that id is installed.
     #[error("license: another license with the id {0} is installed")]
     LicenseExists(headroom_core::LicenseId),
+    /// No license of that id.
+    #[error("license: there is no license {0}")]
+    NoSuchLicense(LicenseId),
+    /// The license was not activated by this machine.
+    #[error("license: {0} was installed from a file; only what was activated can be returned")]
+    NotActivated(LicenseId),
+    /// A license that was activated is returned, not deleted.
+    #[error("license: {0} was activated with a key; return it, so that the key can be used again")]
+    MustBeReturned(LicenseId),
+    /// The key's license is installed.
+    #[error("key: it is active here already, with license {0}")]
+    KeyInstalled(LicenseId),
+    /// Too many requests wait.
+    #[error("request: {open} requests await their answers, which is the limit; complete or cancel some")]
+    TooManyRequests {
+        /// Requests that wait.
+        open: usize,
+    },
+    /// No such request.
+    #[error("request: no such request awaits an answer")]
+    NoSuchRequest,
+    /// A return that may have been received cannot be withdrawn.
+    #[error(
+        "request: the return of {0} was exported or sent, so the vendor may have carried it out: complete it \
+         with his answer, which may also be a refusal"
+    )]
+    ReturnIsOut(LicenseId),
+    /// The answer is for a request that is not open.
+    #[error(
+        "answer: it answers no request that is open here: it was completed or cancelled before, or belongs to \
+         another management node"
+    )]
+    AnswersNoRequest,
+    /// The answer is for another machine.
+    #[error("answer: it is for another machine")]
+    AnswersOtherMachine,
+    /// Test mode is on.
+    #[error("test mode is on already, for {} more minutes", left.0 / 60_000)]
+    TestModeOn {
+        /// How much longer.
+        left: Millis,
+    },
+    /// Leases of the last test mode remain.
+    #[error("{leases} leases that were taken in the last test mode are still held: they must end first")]
+    TestModeHeld {
+        /// How many.
+        leases: u64,
+    },
     /// The license is for another machine.
     #[error("license: it is bound to machine {bound}, this one is {here}")]
     OtherMachine {

@@ -1,18 +1,26 @@
 //! What happens to a pool. Numbered fields: older and newer versions read each other's records.
 
+use headroom_core::activation::MachineCertificate;
 use headroom_core::fingerprint::Fingerprint;
+use headroom_core::license::{Nonce as RequestNonce, PublicKey};
+use headroom_core::signed::Signed;
 use headroom_core::{
-    Charge, DenialReason, Feature, LegId, LegSet, LicenseId, Media, Millis, NodeName, Shared,
+    Charge, DenialReason, Feature, LegId, LegSet, LicenseId, Media, Millis, NodeName, Shared, Text,
 };
 use minicbor::{Decode, Encode};
 
+use crate::activation::{Left, LicenseRequest, Mark, Site};
+use crate::alarms::{AlarmKey, AlarmRecord};
 use crate::command::Mutation;
 use crate::holder::{Holder, Node};
 use crate::leases::Packed;
+use crate::license_clock::LicenseClock;
+use crate::notes::Note;
 use crate::state::{
     CertificateHash, Counters, Denial, Ended, EndedHow, HolderId, Installed, LeaseKey, Nonce,
     OverCommitCause, Rollback, Tombstone, Usage,
 };
+use crate::test_mode::TestMode;
 
 /// What happened.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -90,6 +98,9 @@ pub enum Event {
         /// Leases returned.
         #[n(1)]
         leases: u64,
+        /// When.
+        #[n(2)]
+        at: Option<Millis>,
     },
     /// A chunk of a report was taken.
     #[n(7)]
@@ -231,6 +242,120 @@ pub enum Event {
     /// A lease of a snapshot. What follows from it is restored by parts.
     #[n(23)]
     LeaseRestored(#[n(0)] Packed),
+    /// Something is asked of the licensing server.
+    #[n(24)]
+    Requested(#[n(0)] Shared<LicenseRequest>),
+    /// A request is on its way, or was not.
+    #[n(25)]
+    RequestMarked {
+        /// The request.
+        #[n(0)]
+        nonce: RequestNonce,
+        /// What became of it.
+        #[n(1)]
+        mark: Mark,
+    },
+    /// A request was answered or withdrawn.
+    #[n(26)]
+    RequestClosed {
+        /// The request.
+        #[n(0)]
+        nonce: RequestNonce,
+        /// What became of it.
+        #[n(1)]
+        outcome: Text,
+        /// When.
+        #[n(2)]
+        at: Millis,
+    },
+    /// The licensing server answered; the licenses it listed have events of their own.
+    #[n(27)]
+    Answered {
+        /// The highest number of this machine that it has seen.
+        #[n(0)]
+        sequence: u64,
+        /// Revision of its books.
+        #[n(1)]
+        revision: u64,
+        /// When, by its clock.
+        #[n(2)]
+        at: Millis,
+        /// This machine's certificate.
+        #[n(3)]
+        certificate: Option<Signed<MachineCertificate>>,
+        /// The keys that are trusted with it.
+        #[n(4)]
+        learned: Vec<PublicKey>,
+        /// When its books were found ahead of these, if they were.
+        #[n(5)]
+        resynchronized: Option<Millis>,
+    },
+    /// A license is not this machine's any more.
+    #[n(28)]
+    LicenseRemoved {
+        /// The license.
+        #[n(0)]
+        license: LicenseId,
+        /// How it left.
+        #[n(1)]
+        left: Left,
+        /// When.
+        #[n(2)]
+        at: Millis,
+    },
+    /// License time was marked.
+    #[n(29)]
+    ClockSet {
+        /// The clock from now on.
+        #[n(0)]
+        clock: LicenseClock,
+        /// How far license time leapt beyond what had passed.
+        #[n(1)]
+        leap: Millis,
+    },
+    /// Test mode went on.
+    #[n(30)]
+    TestModeOn {
+        /// When.
+        #[n(0)]
+        at: Millis,
+        /// When it ends, in license time.
+        #[n(1)]
+        until: Millis,
+    },
+    /// Test mode went off.
+    #[n(31)]
+    TestModeOff {
+        /// When.
+        #[n(0)]
+        at: Millis,
+        /// Its time was over.
+        #[n(1)]
+        by_itself: bool,
+    },
+    /// An alarm was raised.
+    #[n(32)]
+    AlarmRaised {
+        /// Which.
+        #[n(0)]
+        key: AlarmKey,
+        /// One sentence.
+        #[n(1)]
+        text: Text,
+        /// When.
+        #[n(2)]
+        at: Millis,
+    },
+    /// An alarm's condition is over.
+    #[n(33)]
+    AlarmCleared {
+        /// Which.
+        #[n(0)]
+        key: AlarmKey,
+        /// When.
+        #[n(1)]
+        at: Millis,
+    },
     /// A part of a snapshot.
     #[n(20)]
     Restored(#[n(0)] Box<Part>),
@@ -278,4 +403,22 @@ pub enum Part {
     /// A lease that is reserved and not claimed.
     #[n(12)]
     Reserved(#[n(0)] LeaseKey),
+    /// This machine in the licensing server's books.
+    #[n(13)]
+    Site(#[n(0)] Site),
+    /// A request that awaits its answer.
+    #[n(14)]
+    Request(#[n(0)] Shared<LicenseRequest>),
+    /// License time.
+    #[n(15)]
+    Clock(#[n(0)] LicenseClock),
+    /// Test mode.
+    #[n(16)]
+    TestMode(#[n(0)] TestMode),
+    /// An alarm in the book.
+    #[n(17)]
+    Alarm(#[n(0)] AlarmKey, #[n(1)] AlarmRecord),
+    /// A line of the support log.
+    #[n(18)]
+    Note(#[n(0)] u64, #[n(1)] Shared<Note>),
 }

@@ -1,13 +1,10 @@
-//! How decisions came about, and what an administrator should look at.
+//! How decisions came about.
 
 use headroom_core::rating::explain as explain_rating;
 use headroom_core::{Call, CallId, Charge, DenialReason, Feature, LegId, Millis, NodeName};
 
-use crate::capacity::{FeatureLicense, LicenseState};
+use crate::capacity::FeatureLicense;
 use crate::state::{Ended, EndedHow, HolderId, Lease, Liveness, Origin, Pool, PoolInstant};
-
-/// A store that was found to have lost records is an alarm for so long.
-const ROLLBACK_SHOWN: Millis = Millis::HOUR.times(24);
 
 /// What became of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +42,6 @@ pub struct Explanation {
     pub reason: Option<DenialReason>,
     /// What became of it.
     pub outcome: Outcome,
-}
-
-/// Something an administrator should look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AlarmNote {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is about.
-    pub subject: String,
-    /// One sentence.
-    pub text: String,
 }
 
 impl Pool {
@@ -164,66 +150,6 @@ impl Pool {
         let denied = self.denials.get_max().map(|(_, denial)| self.explain_denial(denial));
         // A denial wins a tie: it is what people ask about.
         [running, ended, denied].into_iter().flatten().max_by_key(|explanation| explanation.at)
-    }
-
-    /// What an administrator should look at.
-    #[must_use]
-    pub fn alarms(&self, live: &LiveView, at: Millis) -> Vec<AlarmNote> {
-        let mut alarms = Vec::new();
-        for (feature, usage) in &self.usage {
-            if let Some((cause, _)) = usage.over_commit {
-                let pool = self.instant(feature, at);
-                let why = match cause {
-                    crate::OverCommitCause::AdoptedLegs => "legs admitted out of contact were recorded",
-                    crate::OverCommitCause::CapacityShrank => "capacity shrank under running calls",
-                };
-                alarms.push(AlarmNote {
-                    name: "over_commit",
-                    subject: feature.to_string(),
-                    text: format!(
-                        "{} of {} in use, {} more than the licenses permit: {why}",
-                        pool.in_use,
-                        pool.limit(),
-                        pool.over_commit()
-                    ),
-                });
-            }
-        }
-        if let Some(reason) = self.capacity(&Feature::Call, at).invalid {
-            let text = "no license for call is valid: every new call is denied".into();
-            alarms.push(AlarmNote { name: reason.word(), subject: Feature::Call.to_string(), text });
-        }
-        for (id, installed) in &self.licenses {
-            if self.license_state(installed, at) == LicenseState::Corrupt {
-                let text = "the license does not match this machine".into();
-                alarms.push(AlarmNote { name: "license_corrupt", subject: id.to_string(), text });
-            }
-        }
-        for holder in self.holders.values() {
-            if holder.instance > 0 {
-                let text = format!("machine {} uses the identity of this node too", holder.instance + 1);
-                alarms.push(AlarmNote { name: "cloned_identity", subject: holder.node.to_string(), text });
-            }
-            if let Some(lapsed) = holder.lapsed {
-                let text = format!("silent for longer than the session TTL; {lapsed} leases were returned");
-                alarms.push(AlarmNote { name: "session_lapsed", subject: holder.node.to_string(), text });
-            }
-        }
-        if let Some(rollback) = self.rollback.as_ref().filter(|found| at.since(found.at) < ROLLBACK_SHOWN) {
-            let node = rollback.node.as_ref().map_or("a node unknown here", NodeName::as_str);
-            let text = format!(
-                "{node} had seen record {} when this store stood at {}: records were lost, as by a restore \
-                 from a backup; every node was asked anew what it runs",
-                rollback.seen, rollback.here
-            );
-            alarms.push(AlarmNote { name: "store_rolled_back", subject: "store".into(), text });
-        }
-        let still_running = live.still_running.iter().filter(|key| self.tombstones.contains_key(*key));
-        for key in still_running {
-            let text = "was released by force and has not ended".into();
-            alarms.push(AlarmNote { name: "revoked_still_running", subject: key.leg.to_string(), text });
-        }
-        alarms
     }
 }
 

@@ -85,6 +85,9 @@ pub struct Holder {
     /// Leases returned when its last session lapsed.
     #[n(6)]
     pub lapsed: Option<u64>,
+    /// Since when nothing was heard, once its session has lapsed.
+    #[n(11)]
+    pub silent_since: Option<Millis>,
     /// Number of the last past event recorded.
     #[n(7)]
     pub past_recorded: u64,

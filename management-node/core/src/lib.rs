@@ -5,7 +5,9 @@
 //! clocks. The contract with the nodes is section "lease contract" of the wire documentation in
 //! `proto/headroom/lease/v1`.
 
+mod activation;
 mod admin;
+mod alarms;
 mod allocate;
 mod apply;
 mod book;
@@ -15,24 +17,32 @@ mod event;
 mod explain;
 mod holder;
 mod leases;
+mod license_clock;
 mod machine;
+mod notes;
 mod session;
 mod settle;
 mod slots;
 mod snapshot;
 mod state;
+mod test_mode;
 mod tick;
 mod tombstones;
 
+pub use activation::{Left, LicenseRequest, MAX_REQUESTS, Mark, Site};
+pub use alarms::{AlarmKey, AlarmNote, AlarmRecord};
 pub use capacity::{Capacity, FeatureLicense, LicenseState};
 pub use command::*;
 pub use event::*;
-pub use explain::{AlarmNote, Explanation, LiveView, Outcome};
+pub use explain::{Explanation, LiveView, Outcome};
 pub use holder::*;
 pub use leases::{Leases, Packed};
+pub use license_clock::{BELIEVED_AFTER, BootId, CORRECTION, LicenseClock};
 pub use machine::PoolMachine;
+pub use notes::{MAX_NOTES, Note};
 pub use slots::MAX_REPORTS;
 pub use state::*;
+pub use test_mode::{TEST_MODE, TestMode};
 
 #[cfg(test)]
 mod tests;

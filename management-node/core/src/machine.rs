@@ -7,7 +7,7 @@ use crate::command::{Change, Command, Refusal, Reply, Request};
 use crate::event::Event;
 use crate::holder::Phase;
 use crate::state::{CertificateHash, HolderId, Liveness, OverCommitCause, Pool};
-use crate::{admin, allocate, session, settle, tick};
+use crate::{activation, admin, alarms, allocate, session, settle, test_mode, tick};
 
 /// The pool.
 pub struct PoolMachine;
@@ -38,14 +38,38 @@ impl Machine for PoolMachine {
 
     fn handle(tx: &mut PoolTx<'_>, now: Now, command: Command) -> Answer<Reply> {
         let mut cause = OverCommitCause::CapacityShrank;
+        let mut looked = None;
+        look_at_clocks(tx, now);
         let answer = match command {
-            Command::Start { settings, fingerprint } => {
-                admin::start(tx, settings, fingerprint);
+            Command::Start { settings, fingerprint, boot_id } => {
+                admin::start(tx, now, settings, fingerprint, boot_id);
                 Answer::now(Reply::Done)
             }
-            Command::Tick => {
+            Command::Tick { around } => {
                 tick::tick(tx, now);
+                looked = Some(around);
                 Answer::now(Reply::Live(tx.volatile().view()))
+            }
+            Command::Request(wanted) => {
+                Answer::now(Reply::Requested(activation::request(tx, now.wall, wanted)))
+            }
+            Command::MarkRequest { nonce, mark } => {
+                Answer::now(Reply::Requested(activation::mark(tx, nonce, mark)))
+            }
+            Command::CancelRequest(nonce) => {
+                Answer::now(Reply::Changed(activation::cancel(tx, now.wall, nonce)))
+            }
+            Command::ApplyAnswer { answer, just_now, again } => {
+                let applied = activation::apply(tx, now, *answer, just_now, again);
+                Answer::now(Reply::Applied(Box::new(applied)))
+            }
+            Command::DeleteLicense(license) => {
+                Answer::now(Reply::Changed(activation::delete(tx, now.wall, &license)))
+            }
+            Command::TestMode(true) => Answer::now(Reply::Changed(test_mode::turn_on(tx, now.wall))),
+            Command::TestMode(false) => {
+                test_mode::turn_off(tx, now.wall);
+                Answer::now(Reply::Changed(Ok(())))
             }
             Command::InstallLicense(installed) => {
                 Answer::now(Reply::Installed(admin::install_license(tx, *installed)))
@@ -81,6 +105,9 @@ impl Machine for PoolMachine {
         };
         settle_over_commit(tx, now.wall, cause);
         note_peaks(tx, now.wall);
+        if let Some(around) = looked {
+            alarms::watch(tx, now.wall, around);
+        }
         answer
     }
 
@@ -189,6 +216,14 @@ impl Change {
     }
 }
 
+/// Has license time go on, and ends what it ends, before anything is decided by it.
+fn look_at_clocks(tx: &mut PoolTx<'_>, now: Now) {
+    if let Some((clock, leap)) = tx.state().clock.and_then(|clock| clock.look(now)) {
+        activation::set_clock(tx, clock, leap);
+    }
+    test_mode::watch(tx, now.wall);
+}
+
 /// Notes where use is higher than ever. A report adopts before it releases, so while one is under way
 /// the books can show more than ever ran.
 fn note_peaks(tx: &mut PoolTx<'_>, at: Millis) {
@@ -202,22 +237,17 @@ fn note_peaks(tx: &mut PoolTx<'_>, at: Millis) {
     }
 }
 
-/// Notes where use rose above the licenses, and where it is within them again.
+/// Notes where use rose above the licenses, where it is within them again, and how full pools are.
 fn settle_over_commit(tx: &mut PoolTx<'_>, at: Millis, cause: OverCommitCause) {
-    let changes: Vec<_> = tx
-        .state()
-        .usage
-        .iter()
-        .filter_map(|(feature, usage)| {
-            let over = !tx.state().instant(feature, at).over_commit().is_zero();
-            match (over, usage.over_commit) {
-                (true, None) => Some(Event::OverCommitBegan { feature: feature.clone(), cause, at }),
-                (false, Some(_)) => Some(Event::OverCommitEnded { feature: feature.clone() }),
-                _ => None,
-            }
-        })
-        .collect();
-    for event in changes {
-        tx.emit(event);
+    let features: Vec<_> = tx.state().usage.keys().cloned().collect();
+    for feature in features {
+        let pool = tx.state().instant(&feature, at);
+        alarms::note_crest(tx, &feature, pool);
+        let known = tx.state().usage.get(&feature).and_then(|usage| usage.over_commit);
+        match (!pool.over_commit().is_zero(), known) {
+            (true, None) => tx.emit(Event::OverCommitBegan { feature, cause, at }),
+            (false, Some(_)) => tx.emit(Event::OverCommitEnded { feature }),
+            _ => {}
+        }
     }
 }

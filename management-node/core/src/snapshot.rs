@@ -30,6 +30,12 @@ impl Pool {
             self.minutes.iter().map(|((minute, reason), n)| restored(Part::Minute(*minute, *reason, *n)));
         let ended = self.ended.iter().map(|(n, e)| restored(Part::Ended(*n, e.clone())));
         let rollback = self.rollback.iter().map(|rollback| restored(Part::Rollback(rollback.clone())));
+        let site = std::iter::once_with(|| restored(Part::Site(self.site.clone())));
+        let requests = self.requests.values().map(|open| restored(Part::Request(Shared::clone(open))));
+        let clock = self.clock.iter().map(|clock| restored(Part::Clock(*clock)));
+        let test_mode = std::iter::once_with(|| restored(Part::TestMode(self.test_mode)));
+        let alarms = self.alarm_book.iter().map(|(key, a)| restored(Part::Alarm(key.clone(), a.clone())));
+        let notes = self.notes.iter().map(|(n, note)| restored(Part::Note(*n, Shared::clone(note))));
         let counters = std::iter::once_with(|| restored(Part::Counters(self.counters)));
         identity
             .chain(licenses)
@@ -45,6 +51,12 @@ impl Pool {
             .chain(minutes)
             .chain(ended)
             .chain(rollback)
+            .chain(site)
+            .chain(requests)
+            .chain(clock)
+            .chain(test_mode)
+            .chain(alarms)
+            .chain(notes)
             .chain(counters)
     }
 }

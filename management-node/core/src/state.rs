@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use headroom_core::entitlement::EntitlementKey;
 use headroom_core::fingerprint::Fingerprint;
-use headroom_core::license::LicenseDocument;
+use headroom_core::license::{self, LicenseDocument, PublicKey, TrustedKeys};
 use headroom_core::{
     Call, CallId, CallInfo, Charge, DenialReason, Feature, LeaseId, Leg, LegId, LicenseId, Millis, NodeName,
     Shared, Units,
@@ -11,9 +12,14 @@ use headroom_core::{
 use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
+use crate::activation::{LicenseRequest, Site};
+use crate::alarms::{AlarmKey, AlarmRecord};
 use crate::holder::{Holder, Node};
 use crate::leases::{Leases, Packed};
+use crate::license_clock::LicenseClock;
+use crate::notes::Note;
 use crate::slots::Slots;
+use crate::test_mode::TestMode;
 
 /// Denials kept in full; older ones only count.
 pub const MAX_DENIALS: usize = 100_000;
@@ -206,6 +212,26 @@ pub struct Installed {
     /// When it was installed.
     #[n(2)]
     pub at: Millis,
+    /// The entitlement key it was activated with, if any.
+    #[n(3)]
+    pub key: Option<EntitlementKey>,
+    /// The request that returns it. From then on it counts nothing.
+    #[n(4)]
+    pub returning: Option<license::Nonce>,
+}
+
+impl Installed {
+    /// A license that came as a file.
+    #[must_use]
+    pub const fn from_file(document: LicenseDocument, signed: Vec<u8>, at: Millis) -> Self {
+        Self { document, signed, at, key: None, returning: None }
+    }
+
+    /// Whether it came by an activation of this machine; else it was installed from a file.
+    #[must_use]
+    pub const fn activated(&self) -> bool {
+        self.document.machine_sequence > 0
+    }
 }
 
 /// Why a pool is over-committed.
@@ -338,8 +364,35 @@ pub struct Pool {
     pub ended: OrdMap<u64, Ended>,
     /// When this store was last found older than what a node has seen.
     pub rollback: Option<Rollback>,
+    /// This machine in the licensing server's books.
+    pub site: Site,
+    /// Requests that await an answer.
+    pub requests: OrdMap<license::Nonce, Shared<LicenseRequest>>,
+    /// License time.
+    pub clock: Option<LicenseClock>,
+    /// Test mode.
+    pub test_mode: TestMode,
+    /// When each alarm was raised and cleared.
+    pub alarm_book: OrdMap<AlarmKey, AlarmRecord>,
+    /// The support log beside the denials.
+    pub notes: OrdMap<u64, Shared<Note>>,
     /// What was handed out last.
     pub counters: Counters,
+}
+
+impl Pool {
+    /// License time when the wall clock shows `wall`.
+    #[must_use]
+    pub fn license_time(&self, wall: Millis) -> Millis {
+        self.clock.map_or(wall, |clock| clock.time(wall))
+    }
+
+    /// The vendor's keys: those this deployment was made with, and those they vouch for.
+    #[must_use]
+    pub fn trusted(&self, vendors: &TrustedKeys) -> TrustedKeys {
+        let learned: &[PublicKey] = &self.site.learned;
+        vendors.iter().chain(learned).copied().collect()
+    }
 }
 
 /// Numbers that only rise.
@@ -363,6 +416,10 @@ pub struct Counters {
     /// Calls with at least one leg, now.
     #[n(5)]
     pub calls: u64,
+    /// Lines of the support log.
+    #[n(6)]
+    #[cbor(default)]
+    pub note: u64,
 }
 
 /// Intervals that an operator sets.
@@ -374,6 +431,8 @@ pub struct Settings {
     pub heartbeat: Millis,
     /// A reserved lease is freed after this time.
     pub claim_within: Millis,
+    /// An alarm that was raised is not raised again before this time.
+    pub alarm_repeat: Millis,
 }
 
 impl Default for Settings {
@@ -382,6 +441,7 @@ impl Default for Settings {
             session_ttl: Millis::SECOND.times(120),
             heartbeat: Millis::SECOND.times(10),
             claim_within: Millis::SECOND.times(30),
+            alarm_repeat: Millis::MINUTE.times(15),
         }
     }
 }
@@ -408,4 +468,6 @@ pub struct Liveness {
     pub slots: Slots,
     /// When a holder last was asked to report because of drift.
     pub drift: BTreeMap<HolderId, Millis>,
+    /// How full each pool was since alarms were last looked at, where it was full enough to be one.
+    pub crests: BTreeMap<Feature, PoolInstant>,
 }

@@ -3,6 +3,7 @@
 mod contract;
 mod histories;
 mod leases;
+mod licenses;
 mod rules;
 mod story;
 
@@ -40,9 +41,10 @@ fn license(id: &str, feature: &str, quantity: u32, overdraft: u32) -> LicenseDoc
         not_after: None,
         trial: false,
         fingerprint: fingerprint("here"),
-        machine_sequence: 1,
+        machine_sequence: 0,
         nonce: LicenseNonce([0; 16]),
         issued_at: Millis(0),
+        grace_days: None,
     }
 }
 
@@ -138,7 +140,7 @@ impl Fixture {
 
     fn start(&mut self) {
         let settings = Settings::default();
-        self.run(Command::Start { settings, fingerprint: fingerprint("here") });
+        self.run(Command::Start { settings, fingerprint: fingerprint("here"), boot_id: BootId([1; 16]) });
     }
 
     fn run(&mut self, command: Command) -> Reply {
@@ -147,7 +149,11 @@ impl Fixture {
 
     fn install(&mut self, document: LicenseDocument) -> Result<(), Refusal> {
         let signed = document.license.as_str().as_bytes().to_vec();
-        match self.run(Command::InstallLicense(Box::new(Installed { document, signed, at: self.now.wall }))) {
+        match self.run(Command::InstallLicense(Box::new(Installed::from_file(
+            document,
+            signed,
+            self.now.wall,
+        )))) {
             Reply::Installed(result) => result,
             other => panic!("{other:?}"),
         }
@@ -163,7 +169,7 @@ impl Fixture {
         for _ in 0..seconds {
             self.now.wall = self.now.wall.plus(Millis::SECOND);
             self.now.boot = self.now.boot.plus(Millis::SECOND);
-            self.run(Command::Tick);
+            self.run(Command::Tick { around: Vec::new() });
         }
     }
 

@@ -39,7 +39,7 @@ fn lapse_sessions(tx: &mut PoolTx<'_>, at: Millis) {
         for key in keys {
             tx.emit(Event::LeaseEnded { key, how: EndedHow::Lapsed, at });
         }
-        tx.emit(Event::SessionLapsed { holder, leases });
+        tx.emit(Event::SessionLapsed { holder, leases, at: Some(at) });
         let live = tx.volatile_mut();
         live.optimistic.remove(&holder);
         live.slots.free(holder);

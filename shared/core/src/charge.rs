@@ -114,6 +114,8 @@ pub struct Units(#[n(0)] pub u32);
 impl Units {
     /// No units.
     pub const ZERO: Self = Self(0);
+    /// As many as anybody wants: the capacity of every pool in test mode.
+    pub const UNLIMITED: Self = Self(u32::MAX);
     /// One unit.
     pub const ONE: Self = Self(1);
 

@@ -326,7 +326,7 @@ fn a_session_lapses_by_the_pools_own_clock_and_a_restart_gives_a_full_ttl() {
     f.pass(100);
     // A stall of an hour is no silence of an hour.
     f.now.boot = f.now.boot.plus(Millis::HOUR);
-    f.run(Command::Tick);
+    f.run(Command::Tick { around: Vec::new() });
     assert_eq!(f.in_use(), 1);
     f.restart();
     f.pass(119);

@@ -183,9 +183,9 @@ fn a_denial_names_the_first_reason_that_holds() {
     moved.legs[0].replaces = Some(LegId::new("1").expect("id"));
     assert!(f.grants(&mut a, moved), "no running call is cut, a transferred one neither");
     let settings = Settings::default();
-    f.run(Command::Start { settings, fingerprint: fingerprint("elsewhere") });
+    f.run(Command::Start { settings, fingerprint: fingerprint("elsewhere"), boot_id: BootId([1; 16]) });
     assert_eq!(f.ask(&mut a, one("2")), Verdict::Denied(DenialReason::LicenseCorrupt));
-    let other = Box::new(Installed { document: license("x", "call", 1, 0), signed: vec![1], at: f.now.wall });
+    let other = Box::new(Installed::from_file(license("x", "call", 1, 0), vec![1], f.now.wall));
     assert!(matches!(
         f.run(Command::InstallLicense(other)),
         Reply::Installed(Err(Refusal::OtherMachine { .. }))

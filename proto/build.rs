@@ -2,11 +2,12 @@
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "headroom/common/v1/common.proto",
     "headroom/lease/v1/lease.proto",
     "headroom/admission/v1/admission.proto",
     "headroom/admin/v1/admin.proto",
+    "headroom/admin/v1/license.proto",
     "headroom/licensing/v1/licensing.proto",
 ];
 

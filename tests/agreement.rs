@@ -71,6 +71,7 @@ fn document() -> LicenseDocument {
         machine_sequence: 1,
         nonce: headroom_core::license::Nonce([0; 16]),
         issued_at: Millis(0),
+        grace_days: None,
     }
 }
 
@@ -110,7 +111,11 @@ impl World {
 
     fn start_pool(&mut self) {
         let settings = pool::Settings::default();
-        self.ask_pool(Command::Start { settings, fingerprint: fingerprint() });
+        self.ask_pool(Command::Start {
+            settings,
+            fingerprint: fingerprint(),
+            boot_id: pool::BootId([1; 16]),
+        });
     }
 
     fn ask_pool(&mut self, command: Command) -> Reply {
@@ -182,7 +187,7 @@ impl World {
             left -= step;
             self.now.wall = self.now.wall.plus(Millis(step));
             self.now.boot = self.now.boot.plus(Millis(step));
-            self.ask_pool(Command::Tick);
+            self.ask_pool(Command::Tick { around: Vec::new() });
         }
         for at in 0..NODES.len() {
             self.ask_agent(at, NodeCommand::Tick { synchronized: true });

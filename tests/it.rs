@@ -7,6 +7,7 @@ mod disk;
 mod foreign;
 mod grace_faketime;
 mod kills;
+mod licenses;
 mod purity;
 mod store;
 mod story;

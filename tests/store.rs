@@ -1,10 +1,10 @@
 //! The store of a management node that is not what it was: restored from an older copy, or cut short.
 
 use std::fs;
-use std::path::Path;
 
 use headroom_deploy::agent::{Agent, simple_call};
 use headroom_proto::admission::Contact;
+use headroom_tests::licensing::copy;
 use headroom_tests::{Deployment, stands, until};
 
 async fn grant(agent: &Agent, call: &str) {
@@ -15,18 +15,6 @@ async fn grant(agent: &Agent, call: &str) {
 async fn contact(deployment: &Deployment) {
     for node in deployment.nodes() {
         until("contact", async || stands(&node.agent, Contact::In).await).await;
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder for the copy");
-    for entry in fs::read_dir(from).expect("the folder").map(|entry| entry.expect("an entry")) {
-        let (kind, target) = (entry.file_type().expect("its kind"), to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy(&entry.path(), &target);
-        } else if kind.is_file() {
-            fs::copy(entry.path(), target).expect("a copied file");
-        }
     }
 }
 

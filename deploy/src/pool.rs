@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use headroom_proto::admin;
 use headroom_proto::admin::admin_service_client::AdminServiceClient;
+use headroom_proto::admin::license_service_client::LicenseServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -32,13 +33,15 @@ pub fn unix_channel(socket: &Path) -> Channel {
 #[derive(Debug, Clone)]
 pub struct Pool {
     rpc: AdminServiceClient<Channel>,
+    licenses: LicenseServiceClient<Channel>,
 }
 
 impl Pool {
     /// The management node behind a socket. Must be called within a runtime.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { rpc: AdminServiceClient::new(unix_channel(socket)) }
+        let channel = unix_channel(socket);
+        Self { rpc: AdminServiceClient::new(channel.clone()), licenses: LicenseServiceClient::new(channel) }
     }
 
     /// Use and capacity, alarms, counts.
@@ -107,7 +110,7 @@ impl Pool {
     /// # Errors
     /// When the management node does not answer.
     pub async fn licenses(&self) -> Result<Vec<admin::License>> {
-        let answer = self.rpc.clone().list_licenses(admin::ListLicensesRequest {}).await;
+        let answer = self.licenses.clone().list_licenses(admin::ListLicensesRequest {}).await;
         answer.map(|a| a.into_inner().licenses).map_err(rpc("ListLicenses"))
     }
 

@@ -8,6 +8,7 @@ use headroom_core::fingerprint::Fingerprint;
 use headroom_core::{EntitlementKey, Feature, Millis, Text};
 use headroom_proto::licensing as pb;
 use headroom_proto::licensing::FeatureGrant;
+use headroom_shared::config::time;
 
 const EXAMPLES: &str = "Examples:
   Make the vendor's signing key and an empty register, once, and serve:
@@ -285,22 +286,6 @@ fn feature(text: &str) -> Result<FeatureGrant, String> {
         quantity: units(quantity, "units", 1)?,
         overdraft: units(overdraft, "overdraft", 0)?,
     })
-}
-
-/// Reads an instant, or a date as its midnight UTC.
-fn time(text: &str) -> Result<Millis, String> {
-    let instant = text.parse::<jiff::Timestamp>().ok();
-    let midnight = || {
-        let date: jiff::civil::Date = text.parse().ok()?;
-        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
-    };
-    let at = instant.or_else(midnight).map(jiff::Timestamp::as_millisecond);
-    // 0 stands for "not given" in the contract; nobody licenses the beginning of 1970.
-    match at {
-        Some(at) if at > 0 => Ok(Millis(at)),
-        Some(_) => Err("must be after 1970-01-01T00:00:00Z".into()),
-        None => Err("write a time as in RFC 3339, for example 2027-01-31T00:00:00Z".into()),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use headroom_core::license::SignedLicense;
 use headroom_core::time::Clock;
 use headroom_core::{CallId, Millis, Now};
 use headroom_proto::admin as pb;
@@ -12,7 +11,7 @@ use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::{Handle, View};
 use headroom_shared::convert::{decode, encode};
 use headroom_shared::status;
-use management_core::{Command, Explanation, Installed, LiveView, Pool, PoolMachine, Reply};
+use management_core::{Command, Explanation, LiveView, Pool, PoolMachine, Reply};
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
@@ -25,6 +24,8 @@ const DEFAULT_CALLS: usize = 1000;
 const MAX_CALLS: usize = 10_000;
 const DEFAULT_DENIALS: usize = 100;
 const MAX_DENIALS: usize = 10_000;
+const DEFAULT_LINES: usize = 100;
+const MAX_LINES: usize = 10_000;
 /// Minutes of counts on a first page when no time is given: one day.
 const MINUTES: i64 = 1440;
 
@@ -78,41 +79,8 @@ impl AdminService for AdminApi {
             alarms: alarms.collect(),
             position: Some(encode::position(view.position)),
             denials: state.counters.denial,
+            test_mode_left_ms: state.test_mode_left(now.wall).map(|left| left.0.unsigned_abs()),
         }))
-    }
-
-    async fn install_license(
-        &self,
-        request: Request<pb::InstallLicenseRequest>,
-    ) -> Result<Response<pb::InstallLicenseResponse>, Status> {
-        let wrong =
-            |error: headroom_core::license::LicenseError| status::bad_field("document", error.to_string());
-        let signed = SignedLicense::parse(&request.into_inner().document).map_err(wrong)?;
-        let verified = signed.verify(self.deployment.vendors()).map_err(wrong)?;
-        let (document, signed) = verified.into_parts();
-        let id = document.license.clone();
-        let at = SystemClock.now().wall;
-        let installed = Box::new(Installed::from_file(document, signed.as_bytes().to_vec(), at));
-        match self.submit(Command::InstallLicense(installed)).await? {
-            Reply::Installed(Ok(())) => {
-                tracing::info!(license = %id, "license installed");
-                let state = &self.pool.view().state;
-                let license = state.licenses.get(&id).map(|installed| convert::license(state, installed, at));
-                Ok(Response::new(pb::InstallLicenseResponse { license }))
-            }
-            Reply::Installed(Err(why)) => Err(refusal(&why)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn list_licenses(
-        &self,
-        _: Request<pb::ListLicensesRequest>,
-    ) -> Result<Response<pb::ListLicensesResponse>, Status> {
-        let (view, at) = (self.pool.view(), SystemClock.now().wall);
-        let licenses = view.state.licenses.values();
-        let licenses = licenses.map(|installed| convert::license(&view.state, installed, at)).collect();
-        Ok(Response::new(pb::ListLicensesResponse { licenses }))
     }
 
     async fn add_node(
@@ -228,6 +196,30 @@ impl AdminService for AdminApi {
             Reply::Forced(Err(why)) => Err(refusal(&why)),
             other => Err(unexpected(&other)),
         }
+    }
+
+    async fn list_alarms(
+        &self,
+        request: Request<pb::ListAlarmsRequest>,
+    ) -> Result<Response<pb::ListAlarmsResponse>, Status> {
+        let cleared = request.get_ref().cleared;
+        let state = &self.pool.view().state;
+        let wanted = state.alarm_book.iter().filter(|(_, record)| cleared || record.cleared_at.is_none());
+        let mut alarms: Vec<_> = wanted.map(|(key, record)| convert::alarm(key, record)).collect();
+        alarms.sort_by_key(|alarm| std::cmp::Reverse(alarm.raised_at_ms));
+        Ok(Response::new(pb::ListAlarmsResponse { alarms }))
+    }
+
+    async fn list_support_log(
+        &self,
+        request: Request<pb::ListSupportLogRequest>,
+    ) -> Result<Response<pb::ListSupportLogResponse>, Status> {
+        let message = request.get_ref();
+        let call = decode::optional_id::<CallId>(&message.call, "call")?;
+        let limit = decode::page_size(message.limit, DEFAULT_LINES, MAX_LINES);
+        let state = &self.pool.view().state;
+        let lines = convert::support(state, Millis(message.since_ms), call.as_ref(), limit);
+        Ok(Response::new(pb::ListSupportLogResponse { lines }))
     }
 
     async fn explain(

@@ -1,11 +1,11 @@
 //! Between the administration on the wire and the pool's own types.
 
-use headroom_core::{Feature, Millis};
+use headroom_core::{CallId, Feature, Millis, Shared};
 use headroom_proto::admin as pb;
 use headroom_shared::convert::encode;
 use management_core::{
-    Denial, EndedHow, Explanation, FeatureLicense, Holder, HolderId, Installed, Lease, LicenseState,
-    LiveView, Origin, Outcome, OverCommitCause, Phase, Pool, PoolInstant,
+    AlarmKey, AlarmRecord, Denial, EndedHow, Explanation, FeatureLicense, Holder, HolderId, Lease, LiveView,
+    Origin, Outcome, OverCommitCause, Phase, Pool, PoolInstant,
 };
 
 pub(crate) fn pool(state: &Pool, feature: &Feature, at: Millis) -> pb::Pool {
@@ -27,37 +27,6 @@ pub(crate) fn pool(state: &Pool, feature: &Feature, at: Millis) -> pb::Pool {
         peak: usage.peak.0,
         peak_at_ms: usage.peak_at.0,
         last_full_at_ms: usage.last_full_at.map_or(0, |at| at.0),
-    }
-}
-
-const fn license_state(state: LicenseState) -> pb::LicenseState {
-    match state {
-        LicenseState::Active => pb::LicenseState::Active,
-        LicenseState::NotYetValid => pb::LicenseState::NotYetValid,
-        LicenseState::Expired => pb::LicenseState::Expired,
-        LicenseState::Corrupt => pb::LicenseState::Corrupt,
-    }
-}
-
-pub(crate) fn license(state: &Pool, installed: &Installed, at: Millis) -> pb::License {
-    let document = &installed.document;
-    let features = document.features.iter().map(|licensed| pb::LicensedFeature {
-        feature: licensed.feature.to_string(),
-        metric: licensed.metric.to_string(),
-        quantity: licensed.quantity.0,
-        overdraft: licensed.overdraft.0,
-    });
-    pb::License {
-        license: document.license.to_string(),
-        sku: document.sku.to_string(),
-        plan: document.plan.to_string(),
-        customer: document.customer.to_string(),
-        features: features.collect(),
-        not_before_ms: document.not_before.0,
-        not_after_ms: document.not_after.map_or(0, |end| end.0),
-        trial: document.trial,
-        state: license_state(state.license_state(installed, at)).into(),
-        installed_at_ms: installed.at.0,
     }
 }
 
@@ -164,4 +133,51 @@ pub(crate) fn minute(minute: i64, reason: headroom_core::DenialReason, count: u6
 
 pub(crate) fn service(service: headroom_core::Service) -> i32 {
     encode::service(service).into()
+}
+
+pub(crate) fn alarm(key: &AlarmKey, record: &AlarmRecord) -> pb::AlarmRecord {
+    pb::AlarmRecord {
+        name: key.name.to_string(),
+        subject: key.subject.to_string(),
+        text: record.text.to_string(),
+        raised_at_ms: record.raised_at.0,
+        cleared_at_ms: record.cleared_at.map_or(0, |at| at.0),
+    }
+}
+
+fn denied(state: &Pool, denial: &Denial) -> pb::SupportLine {
+    let call = &denial.call;
+    let node = state.node_of(denial.holder).map(|node| node.to_string()).unwrap_or_default();
+    let who = call.legs.first().map(|leg| leg.participant.to_string()).filter(|who| !who.is_empty());
+    let alone = if denial.by_node { ", by the node alone" } else { "" };
+    let text = format!(
+        "{}: call {} of {} on {node}, needing {}, {} of {} in use{alone}: {}",
+        denial.reason,
+        call.info.call,
+        who.unwrap_or_else(|| "an unnamed participant".into()),
+        denial.charge,
+        denial.pool.in_use,
+        denial.pool.limit(),
+        denial.reason.text()
+    );
+    pb::SupportLine { at_ms: denial.at.0, about: "denial".into(), text }
+}
+
+/// The newest lines of the support log, oldest first. With a call, only what is about it.
+pub(crate) fn support(
+    state: &Pool,
+    since: Millis,
+    call: Option<&CallId>,
+    limit: usize,
+) -> Vec<pb::SupportLine> {
+    let wanted = |denial: &&Shared<Denial>| {
+        denial.at >= since && call.is_none_or(|call| denial.call.info.call == *call)
+    };
+    let denials = state.denials.values().filter(wanted).map(|denial| denied(state, denial));
+    let notes = state.notes.values().filter(|note| call.is_none() && note.at >= since).map(|note| {
+        pb::SupportLine { at_ms: note.at.0, about: note.about.to_string(), text: note.text.to_string() }
+    });
+    let mut lines: Vec<_> = denials.chain(notes).collect();
+    lines.sort_by_key(|line| line.at_ms);
+    lines.split_off(lines.len().saturating_sub(limit))
 }

@@ -1,6 +1,8 @@
 //! The command line. `init`, `serve` and `fingerprint` work on the state folder and the machine;
 //! everything else asks the running service over its Unix socket.
 
+mod license;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,9 +15,11 @@ use headroom_shared::{config, json, print, rpc, telemetry, tls};
 use serde::Serialize;
 use tonic::transport::Channel;
 
+pub use license::{License, TestMode};
+
 use crate::config::Config;
-use crate::deployment::{self, Deployment};
-use crate::{output, serve};
+use crate::deployment::{self, Deployment, Identity};
+use crate::{output, restore, serve};
 
 /// The pool of a Headroom deployment: licenses, leases and nodes.
 #[derive(Debug, Parser)]
@@ -24,9 +28,10 @@ use crate::{output, serve};
     after_help = "Begin:\n  \
         management-node init --state /var/lib/headroom/pool --vendor-key vendor.pub\n  \
         management-node serve --state /var/lib/headroom/pool\n  \
-        management-node license install license.pem --state /var/lib/headroom/pool\n  \
+        management-node license add KEY --state /var/lib/headroom/pool\n  \
         management-node node add media-1 --state /var/lib/headroom/pool --out media-1.toml\n\n\
-        Look:\n  management-node pool | node list | calls | denials | explain --last"
+        Look:\n  management-node pool | license list | license check | node list | calls | denials | support-log |\n  \
+        alarms | explain --last"
 )]
 pub struct Cli {
     /// The folder that holds the deployment
@@ -57,6 +62,12 @@ pub enum Command {
         /// A further host name or address nodes reach this service by; can be repeated
         #[arg(long = "name", value_name = "HOST")]
         names: Vec<String>,
+        /// The licensing server that keys are activated at
+        #[arg(long, value_name = "URL")]
+        licensing: Option<String>,
+        /// The authority that it is trusted by (its file authority.pem) [default: the system's]
+        #[arg(long, value_name = "FILE")]
+        licensing_authority: Option<PathBuf>,
     },
     /// Run the service
     Serve(ServeFlags),
@@ -66,9 +77,39 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         machine_root: Option<PathBuf>,
     },
-    /// Install and list licenses
+    /// Activate, install, return, repair and list licenses
     #[command(subcommand)]
     License(License),
+    /// Everything is licensed without limits for 8 hours, for a laboratory
+    #[command(subcommand)]
+    TestMode(TestMode),
+    /// Say which licenses this state folder would hold corrupt on this machine, before it serves here
+    Restore {
+        /// Only look; nothing is changed
+        #[arg(long, required = true)]
+        check: bool,
+        /// Read the machine's identity under this folder
+        #[arg(long, value_name = "DIR")]
+        machine_root: Option<PathBuf>,
+    },
+    /// Alarms that are on
+    Alarms {
+        /// Those that were cleared in the last seven days, too
+        #[arg(long)]
+        cleared: bool,
+    },
+    /// What happened: denials, licenses, requests, alarms, nodes, in the order of their times
+    SupportLog {
+        /// Only from this time on, for example 2026-12-01T08:00:00Z or 2026-12-01
+        #[arg(long, value_name = "RFC3339", value_parser = config::time)]
+        since: Option<headroom_core::Millis>,
+        /// Only about this call
+        #[arg(long, default_value = "")]
+        call: String,
+        /// At most so many lines, the newest
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
     /// Add, remove and list conferencing nodes
     #[command(subcommand)]
     Node(Node),
@@ -129,6 +170,31 @@ pub struct ServeFlags {
     /// Read the machine's identity under this folder [default: /]
     #[arg(long, value_name = "DIR")]
     machine_root: Option<PathBuf>,
+    /// Identify the machine by its hardware, or by an id kept in the state folder [default: auto: kept in a
+    /// container]
+    #[arg(long, value_enum)]
+    machine_identity: Option<Identity>,
+    /// The licensing server that keys are activated at
+    #[arg(long, value_name = "URL")]
+    licensing: Option<String>,
+    /// The authority that the licensing server is trusted by, PEM [default: licensing.pem in the state
+    /// folder, or the system's]
+    #[arg(long, value_name = "FILE")]
+    licensing_authority: Option<PathBuf>,
+    /// The proxy to the licensing server and the alarms' receiver [default: what HTTPS_PROXY says]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// How often the licensing server is asked what has changed [default: 1d]
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    #[serde(serialize_with = "duration_text")]
+    license_refresh: Option<Duration>,
+    /// Where alarms are posted to as JSON
+    #[arg(long, value_name = "URL")]
+    alarm_webhook: Option<String>,
+    /// An alarm that was raised is not raised again before this time [default: 15m]
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    #[serde(serialize_with = "duration_text")]
+    alarm_repeat: Option<Duration>,
     /// Write logs as JSON
     #[arg(long)]
     #[serde(skip)]
@@ -138,18 +204,6 @@ pub struct ServeFlags {
 #[allow(clippy::ref_option, reason = "the signature serde asks for")]
 fn duration_text<S: serde::Serializer>(given: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
     given.map(config::format_duration).serialize(s)
-}
-
-/// What to do with licenses.
-#[derive(Debug, Subcommand)]
-pub enum License {
-    /// Install a license file
-    Install {
-        /// The file
-        file: PathBuf,
-    },
-    /// List licenses with their states
-    List,
 }
 
 /// What to do with nodes.
@@ -183,8 +237,14 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let Cli { state, json, command } = cli;
     match command {
-        Command::Init { vendor_key, names } => {
-            Deployment::create(&state, &vendor_key, &names)?;
+        Command::Init { vendor_key, names, licensing, licensing_authority } => {
+            Deployment::create(
+                &state,
+                &vendor_key,
+                &names,
+                licensing.as_deref(),
+                licensing_authority.as_deref(),
+            )?;
             show(json, serde_json::json!({ "state": state }), || {
                 print::line(format!("made a deployment in {}", state.display()))?;
                 print::line(format!("next: management-node serve --state {}", state.display()))
@@ -198,16 +258,15 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Fingerprint { machine_root } => {
             let none = serde_json::json!({});
-            let root = match machine_root {
-                Some(root) => root,
-                None => Config::load(&state, &none)?.machine_root,
-            };
-            let fingerprint = deployment::fingerprint(&root)?;
+            let config = Config::load(&state, &none)?;
+            let root = machine_root.unwrap_or(config.machine_root);
+            let fingerprint = deployment::fingerprint(&state, &root, config.machine_identity)?;
             show(json, serde_json::json!({ "fingerprint": fingerprint.to_string() }), || {
                 print::line(fingerprint.to_string())
             })?;
             Ok(())
         }
+        Command::Restore { check: _, machine_root } => restore::check(&state, machine_root, json),
         remote => runtime.block_on(ask(&state, json, remote)),
     }
 }
@@ -230,19 +289,21 @@ async fn connect(state: &Path) -> anyhow::Result<AdminServiceClient<Channel>> {
 async fn ask(state: &Path, json: bool, command: Command) -> anyhow::Result<()> {
     let mut admin = connect(state).await?;
     match command {
-        Command::License(License::Install { file }) => {
-            let document = std::fs::read(&file).with_context(|| file.display().to_string())?;
+        Command::License(command) => license::ask(state, json, command).await?,
+        Command::TestMode(command) => license::test_mode(state, json, command).await?,
+        Command::Alarms { cleared } => {
             let answer =
-                admin.install_license(pb::InstallLicenseRequest { document }).await.map_err(plain)?;
-            let answer = answer.into_inner();
-            show(json, json::of("headroom.admin.v1.InstallLicenseResponse", &answer), || {
-                output::licenses(answer.license.as_slice())
+                admin.list_alarms(pb::ListAlarmsRequest { cleared }).await.map_err(plain)?.into_inner();
+            show(json, json::of("headroom.admin.v1.ListAlarmsResponse", &answer), || {
+                output::alarms(&answer.alarms)
             })?;
         }
-        Command::License(License::List) => {
-            let answer = admin.list_licenses(pb::ListLicensesRequest {}).await.map_err(plain)?.into_inner();
-            show(json, json::of("headroom.admin.v1.ListLicensesResponse", &answer), || {
-                output::licenses(&answer.licenses)
+        Command::SupportLog { since, call, limit } => {
+            let since_ms = since.map_or(0, |at| at.0);
+            let request = pb::ListSupportLogRequest { since_ms, call, limit };
+            let answer = admin.list_support_log(request).await.map_err(plain)?.into_inner();
+            show(json, json::of("headroom.admin.v1.ListSupportLogResponse", &answer), || {
+                output::support(&answer.lines)
             })?;
         }
         Command::Node(command) => nodes(&mut admin, json, command).await?,
@@ -275,7 +336,7 @@ async fn ask(state: &Path, json: bool, command: Command) -> anyhow::Result<()> {
             })?;
         }
         Command::Explain { subject, last } => explain(&mut admin, json, subject, last).await?,
-        Command::Init { .. } | Command::Serve(_) | Command::Fingerprint { .. } => {
+        Command::Init { .. } | Command::Serve(_) | Command::Fingerprint { .. } | Command::Restore { .. } => {
             unreachable!("handled without a service")
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use headroom_core::NodeName;
 use headroom_core::fingerprint::Fingerprint;
-use headroom_core::license::{KeyError, PublicKey, TrustedKeys};
+use headroom_core::license::{KeyError, PublicKey, SigningKey, TrustedKeys};
 use headroom_shared::disk_log::DiskLog;
 use headroom_shared::fingerprint::ReadError;
 use headroom_shared::log::LogError;
@@ -16,7 +16,12 @@ use management_core::CertificateHash;
 const VENDOR: &str = "vendor.pub";
 const AUTHORITY: &str = "authority";
 const SERVER: &str = "server";
-const LOG: &str = "log";
+/// The folder of the log.
+pub const LOG: &str = "log";
+const MACHINE_KEY: &str = "machine.key";
+const MACHINE_ID: &str = "machine-id";
+/// The authority that the licensing server is trusted by.
+pub const LICENSING_AUTHORITY: &str = "licensing.pem";
 /// The Unix socket's name.
 pub const SOCKET: &str = "management-node.sock";
 
@@ -62,6 +67,9 @@ pub enum DeploymentError {
     /// No randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
+    /// The key that this machine signs its license requests with.
+    #[error("{0}: this machine's key is damaged: it must be 64 hexadecimal digits")]
+    MachineKey(PathBuf),
 }
 
 /// A state folder in use.
@@ -71,6 +79,22 @@ pub struct Deployment {
     authority: Credentials,
     server: Credentials,
     vendors: TrustedKeys,
+    machine_key: SigningKey,
+}
+
+/// How a machine is identified.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// By its hardware, or, in a container, by an id that is kept in the state folder.
+    #[default]
+    Auto,
+    /// By its hardware.
+    Hardware,
+    /// By an id that is kept in the state folder.
+    Kept,
 }
 
 fn vendor_keys(path: &Path) -> Result<(String, TrustedKeys), DeploymentError> {
@@ -99,11 +123,26 @@ impl Deployment {
     ///
     /// # Errors
     /// [`DeploymentError`]; nothing is changed when one exists.
-    pub fn create(dir: &Path, vendor_key: &Path, names: &[String]) -> Result<Self, DeploymentError> {
+    pub fn create(
+        dir: &Path,
+        vendor_key: &Path,
+        names: &[String],
+        licensing: Option<&str>,
+        licensing_authority: Option<&Path>,
+    ) -> Result<Self, DeploymentError> {
         if dir.join(LOG).exists() || dir.join(format!("{AUTHORITY}.key")).exists() {
             return Err(DeploymentError::Exists(dir.into()));
         }
         let (text, vendors) = vendor_keys(vendor_key)?;
+        let file = |path: &Path, why| DeploymentError::File { path: path.into(), why };
+        let licensing_authority = match licensing_authority {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|why| file(path, why))?;
+                tls::certificate_der(&text, &path.display().to_string())?;
+                Some(text)
+            }
+        };
         // For its owner only: the history names who spoke with whom.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|why| DeploymentError::File { path: dir.into(), why })?;
@@ -116,9 +155,19 @@ impl Deployment {
         server.save(dir, SERVER)?;
         let path = dir.join(VENDOR);
         tls::write_public(&path, text.as_bytes()).map_err(|why| DeploymentError::File { path, why })?;
+        if let Some(text) = licensing_authority {
+            let path = dir.join(LICENSING_AUTHORITY);
+            tls::write_public(&path, text.as_bytes()).map_err(|why| file(&path, why))?;
+        }
+        if let Some(licensing) = licensing {
+            let path = dir.join(crate::config::FILE);
+            let text = format!("licensing = {licensing:?}\n");
+            tls::write_public(&path, text.as_bytes()).map_err(|why| file(&path, why))?;
+        }
+        let machine_key = make_machine(dir)?;
         // The log comes last: only with it the folder is a deployment.
         drop(DiskLog::create(&dir.join(LOG), generation)?);
-        Ok(Self { dir: dir.into(), authority, server, vendors })
+        Ok(Self { dir: dir.into(), authority, server, vendors, machine_key })
     }
 
     /// Opens a deployment.
@@ -135,6 +184,7 @@ impl Deployment {
             authority: Credentials::load(dir, AUTHORITY)?,
             server: Credentials::load(dir, SERVER)?,
             vendors,
+            machine_key: machine_key(dir)?,
         })
     }
 
@@ -150,6 +200,12 @@ impl Deployment {
     #[must_use]
     pub const fn vendors(&self) -> &TrustedKeys {
         &self.vendors
+    }
+
+    /// The key that this machine signs its license requests with.
+    #[must_use]
+    pub const fn machine_key(&self) -> &SigningKey {
+        &self.machine_key
     }
 
     /// Where the administration is served.
@@ -179,10 +235,45 @@ impl Deployment {
     }
 }
 
-/// The machine this runs on.
+/// Makes this machine's key and the id that identifies it where nothing else stays.
+fn make_machine(dir: &Path) -> Result<SigningKey, DeploymentError> {
+    let (mut seed, mut id) = ([0; 32], [0; 16]);
+    for bytes in [&mut seed[..], &mut id[..]] {
+        getrandom::fill(bytes).map_err(|why| DeploymentError::Random(why.to_string()))?;
+    }
+    for (name, text) in [(MACHINE_ID, hex::encode(id)), (MACHINE_KEY, hex::encode(seed))] {
+        let path = dir.join(name);
+        tls::write_secret(&path, format!("{text}\n").as_bytes())
+            .map_err(|why| DeploymentError::File { path, why })?;
+    }
+    Ok(SigningKey::from_seed(&seed))
+}
+
+/// Reads this machine's key; a deployment of an earlier version gets one.
+fn machine_key(dir: &Path) -> Result<SigningKey, DeploymentError> {
+    let path = dir.join(MACHINE_KEY);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return make_machine(dir),
+        Err(why) => return Err(DeploymentError::File { path, why }),
+    };
+    let mut seed = [0; 32];
+    match hex::decode_to_slice(text.trim(), &mut seed) {
+        Ok(()) => Ok(SigningKey::from_seed(&seed)),
+        Err(_) => Err(DeploymentError::MachineKey(path)),
+    }
+}
+
+/// The machine this runs on: the one whose files are under `root`, or the one that the folder keeps.
 ///
 /// # Errors
 /// When it has no identity.
-pub fn fingerprint(root: &Path) -> Result<Fingerprint, DeploymentError> {
-    Ok(headroom_shared::fingerprint::read(root)?)
+pub fn fingerprint(dir: &Path, root: &Path, identity: Identity) -> Result<Fingerprint, DeploymentError> {
+    use headroom_shared::fingerprint::{container, read, read_kept};
+    let kept = match identity {
+        Identity::Auto => container(root),
+        Identity::Hardware => false,
+        Identity::Kept => true,
+    };
+    Ok(if kept { read_kept(&dir.join(MACHINE_ID))? } else { read(root)? })
 }

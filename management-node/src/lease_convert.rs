@@ -187,5 +187,18 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
             status::reasoned(Code::AlreadyExists, "ALREADY_EXISTS", text)
         }
         Refusal::OtherMachine { .. } => status::precondition("OTHER_MACHINE", text),
+        Refusal::NoSuchLicense(_) | Refusal::NoSuchRequest => {
+            status::reasoned(Code::NotFound, "NOT_FOUND", text)
+        }
+        Refusal::KeyInstalled(_) => status::reasoned(Code::AlreadyExists, "ALREADY_EXISTS", text),
+        Refusal::AnswersNoRequest | Refusal::AnswersOtherMachine => {
+            status::precondition("ANSWERS_NO_REQUEST", text)
+        }
+        Refusal::NotActivated(_)
+        | Refusal::MustBeReturned(_)
+        | Refusal::TooManyRequests { .. }
+        | Refusal::ReturnIsOut(_)
+        | Refusal::TestModeOn { .. }
+        | Refusal::TestModeHeld { .. } => status::precondition("REFUSED", text),
     }
 }

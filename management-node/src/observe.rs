@@ -7,6 +7,17 @@ use headroom_shared::committer::Handle;
 use headroom_shared::metrics::Sample;
 use management_core::{AlarmNote, LiveView, Phase, Pool, PoolMachine};
 
+/// What an administrator should look at around the books.
+pub(crate) fn around(pool: &Handle<PoolMachine>) -> Vec<AlarmNote> {
+    let mut notes = Vec::new();
+    if pool.snapshot_postponed() {
+        let text = "the disk is nearly full: no snapshot is written, and the log grows until it ends the \
+                    service; make room";
+        notes.push(AlarmNote::new("snapshot_postponed", "store", text));
+    }
+    notes
+}
+
 /// What an administrator should look at: in the books, and around them.
 pub(crate) fn alarms(
     pool: &Handle<PoolMachine>,
@@ -15,11 +26,7 @@ pub(crate) fn alarms(
     at: Millis,
 ) -> Vec<AlarmNote> {
     let mut alarms = state.alarms(live, at);
-    if pool.snapshot_postponed() {
-        let text = "the disk is nearly full: no snapshot is written, and the log grows until it ends the \
-                    service; make room";
-        alarms.push(AlarmNote { name: "snapshot_postponed", subject: "store".into(), text: text.into() });
-    }
+    alarms.extend(around(pool));
     alarms
 }
 
@@ -35,11 +42,29 @@ pub(crate) fn sample(pool: &Handle<PoolMachine>, live: &LiveView) -> Sample {
         gauge("headroom_pool_units_in_use", "Units in use.", instant.in_use.0);
         gauge("headroom_pool_units_capacity", "Units of all valid licenses.", instant.capacity.0);
         gauge("headroom_pool_units_overdraft", "Units permitted above capacity.", instant.overdraft.0);
+        let above = instant.in_use.above(instant.capacity);
+        gauge("headroom_pool_units_in_overdraft", "Units in use above capacity.", above.0);
         gauge("headroom_pool_units_over_commit", "Units in use above the licenses.", instant.over_commit().0);
         gauge("headroom_pool_units_peak", "The most units ever in use.", usage.unwrap_or_default().peak.0);
     }
     sample.gauge("headroom_leases", "Leases held.", &[], state.leases.len() as u64);
     sample.gauge("headroom_calls", "Calls with at least one leg.", &[], state.counters.calls);
+    let test_mode = u64::from(state.test_mode.on());
+    sample.gauge(
+        "headroom_test_mode",
+        "1 while test mode is on: nothing is counted or refused.",
+        &[],
+        test_mode,
+    );
+    for (id, installed) in &state.licenses {
+        let labels = [("license", id.as_str()), ("state", state.license_state(installed, at).word())];
+        sample.gauge("headroom_license", "1 for the state of each license.", &labels, 1);
+        if let Some(end) = installed.document.ends() {
+            let left = end.since(state.license_time(at)).0.unsigned_abs() / 1000;
+            let labels = [("license", id.as_str())];
+            sample.gauge("headroom_license_seconds_left", "Until the license counts no more.", &labels, left);
+        }
+    }
     sample.counter("headroom_denials_total", "Requests denied.", state.counters.denial);
     sample.gauge("headroom_queue_waiting", "Commands that wait to be decided.", &[], pool.waiting() as u64);
     sample.counter("headroom_records_total", "Durable records.", view.position.sequence);

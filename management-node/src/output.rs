@@ -18,7 +18,7 @@ fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String
 }
 
 /// A time as people read it; nothing for 0.
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     if ms == 0 {
         return "-".into();
     }
@@ -44,13 +44,19 @@ fn charge(charge: Option<&common::Charge>) -> String {
 }
 
 pub(crate) fn pools(status: &pb::GetPoolStatusResponse) -> io::Result<()> {
+    if let Some(left) = status.test_mode_left_ms {
+        line(format!(
+            "*** TEST MODE for {} more minutes: nothing is counted or refused ***",
+            left / 60_000 + 1
+        ))?;
+    }
     table(
         ["feature", "in use", "capacity", "overdraft", "over-commit", "peak", "peak at", "last full"],
         status.pools.iter().map(|pool| {
             [
                 pool.feature.clone(),
                 pool.in_use.to_string(),
-                pool.capacity.to_string(),
+                units(pool.capacity),
                 pool.overdraft.to_string(),
                 pool.over_commit.to_string(),
                 pool.peak.to_string(),
@@ -66,26 +72,184 @@ pub(crate) fn pools(status: &pb::GetPoolStatusResponse) -> io::Result<()> {
     Ok(())
 }
 
+fn feature(feature: &pb::LicensedFeature) -> String {
+    let overdraft = if feature.overdraft == 0 { String::new() } else { format!("+{}", feature.overdraft) };
+    format!("{}={}{overdraft}", feature.feature, feature.quantity)
+}
+
+fn features(features: &[pb::LicensedFeature]) -> String {
+    features.iter().map(feature).collect::<Vec<_>>().join(", ")
+}
+
+fn license_state(license: &pb::License) -> String {
+    let state = word(license.state().as_str_name(), "LICENSE_STATE_");
+    if license.trial { format!("{state} (trial)") } else { state }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".into() } else { text.into() }
+}
+
 pub(crate) fn licenses(licenses: &[pb::License]) -> io::Result<()> {
     table(
-        ["license", "state", "features", "valid from", "valid until", "sku", "customer"],
+        [
+            "license",
+            "state",
+            "features",
+            "in use",
+            "valid from",
+            "valid until",
+            "key",
+            "since",
+            "sku",
+            "customer",
+        ],
         licenses.iter().map(|license| {
-            let features = license.features.iter().map(|feature| {
-                let overdraft =
-                    if feature.overdraft == 0 { String::new() } else { format!("+{}", feature.overdraft) };
-                format!("{}={}{overdraft}", feature.feature, feature.quantity)
-            });
+            let in_use = license.features.iter().map(|feature| feature.in_use.to_string());
             [
                 license.license.clone(),
-                word(license.state().as_str_name(), "LICENSE_STATE_"),
-                features.collect::<Vec<_>>().join(", "),
+                license_state(license),
+                features(&license.features),
+                in_use.collect::<Vec<_>>().join(", "),
                 time(license.not_before_ms),
                 time(license.not_after_ms),
+                or_dash(&license.key),
+                time(license.installed_at_ms),
                 license.sku.clone(),
                 license.customer.clone(),
             ]
         }),
+    )?;
+    for license in licenses.iter().filter(|license| !license.advice.is_empty()) {
+        line(format!("{}: {}", license.license, license.advice))?;
+    }
+    Ok(())
+}
+
+/// One license, a line for each thing that is known of it.
+pub(crate) fn license(license: &pb::License) -> io::Result<()> {
+    let field = |name: &str, value: String| line(format!("{name:<12} {value}"));
+    field("license", license.license.clone())?;
+    field("state", license_state(license))?;
+    for licensed in &license.features {
+        let used = format!(
+            "{} ({}): {} units, overdraft {}, {} in use now",
+            licensed.feature, licensed.metric, licensed.quantity, licensed.overdraft, licensed.in_use
+        );
+        field("feature", used)?;
+    }
+    field("valid from", time(license.not_before_ms))?;
+    field("valid until", time(license.not_after_ms))?;
+    if license.grace_days > 0 {
+        field("grace", format!("{} days after that", license.grace_days))?;
+    }
+    field("key", or_dash(&license.key))?;
+    field("since", time(license.installed_at_ms))?;
+    field("sku", or_dash(&license.sku))?;
+    field("plan", or_dash(&license.plan))?;
+    field("customer", or_dash(&license.customer))?;
+    if license.advice.is_empty() { Ok(()) } else { field("to do", license.advice.clone()) }
+}
+
+/// Requests that await an answer; nothing when there is none.
+pub(crate) fn requests(requests: &[pb::StoredRequest]) -> io::Result<()> {
+    if requests.is_empty() {
+        return Ok(());
+    }
+    table(
+        ["stored request", "kind", "about", "made", "exported", "sent", "trouble"],
+        requests.iter().map(|request| {
+            let about = [&request.key, &request.license, &request.product];
+            let about = about.into_iter().find(|text| !text.is_empty());
+            let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+            [
+                request.request.clone(),
+                request.kind.clone(),
+                or_dash(about.map_or("", String::as_str)),
+                time(request.created_at_ms),
+                yes(request.exported),
+                yes(request.sent),
+                or_dash(&request.trouble),
+            ]
+        }),
     )
+}
+
+/// What became of what was asked of the licensing server.
+pub(crate) fn settlement(settlement: &pb::Settlement) -> io::Result<()> {
+    if let Some(stored) = &settlement.stored {
+        let why = if stored.trouble.is_empty() { String::new() } else { format!(": {}", stored.trouble) };
+        line(format!("the request to {} is stored{why}", stored.kind))?;
+        line(
+            "next: management-node license export --out request.xml; have it answered; license complete FILE",
+        )?;
+        return requests(std::slice::from_ref(stored));
+    }
+    licenses(&settlement.licenses)?;
+    for trial in &settlement.trials {
+        line(format!(
+            "can be tried: {} ({}), with license fetch --trial {}",
+            trial.sku,
+            features(&trial.features),
+            trial.sku
+        ))?;
+    }
+    Ok(())
+}
+
+/// The check-up, a line or two a step.
+pub(crate) fn check(answer: &pb::CheckLicensesResponse) -> io::Result<()> {
+    for step in &answer.steps {
+        let result = word(step.result().as_str_name(), "CHECK_RESULT_");
+        line(format!("{result:<8} {:<10} {}", step.step, step.text))?;
+        if !step.advice.is_empty() {
+            line(format!("{:19} do: {}", "", step.advice))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn test_mode(test_mode: &pb::TestMode) -> io::Result<()> {
+    if test_mode.on {
+        line(format!(
+            "TEST MODE is on for {} more minutes: nothing is counted or refused",
+            test_mode.left_ms / 60_000 + 1
+        ))
+    } else if test_mode.leases > 0 {
+        line(format!("test mode is off; {} leases that were taken in it are still held", test_mode.leases))
+    } else {
+        line("test mode is off")
+    }
+}
+
+pub(crate) fn alarms(alarms: &[pb::AlarmRecord]) -> io::Result<()> {
+    if alarms.is_empty() {
+        return line("no alarm is on");
+    }
+    table(
+        ["alarm", "subject", "raised", "cleared", "text"],
+        alarms.iter().map(|alarm| {
+            [
+                alarm.name.clone(),
+                alarm.subject.clone(),
+                time(alarm.raised_at_ms),
+                time(alarm.cleared_at_ms),
+                alarm.text.clone(),
+            ]
+        }),
+    )
+}
+
+pub(crate) fn support(lines: &[pb::SupportLine]) -> io::Result<()> {
+    for entry in lines {
+        line(format!("{}  {:<9}  {}", time(entry.at_ms), entry.about, entry.text))?;
+    }
+    Ok(())
+}
+
+/// Units as people read them.
+fn units(units: u32) -> String {
+    if units == u32::MAX { "unlimited".into() } else { units.to_string() }
 }
 
 pub(crate) fn nodes(nodes: &[pb::Node]) -> io::Result<()> {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use headroom_proto::admin::admin_service_server::AdminServiceServer;
+use headroom_proto::admin::license_service_server::LicenseServiceServer;
 use headroom_proto::lease::lease_service_server::LeaseServiceServer;
-use headroom_shared::clock::SystemClock;
+use headroom_shared::clock::{self, BOOT_ID_PATH, SystemClock};
 use headroom_shared::committer::{self, Handle, Options};
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::metrics;
 use headroom_shared::rpc::{self, Listen, MAX_MESSAGE, Patience, Shutdown, with_standard_services};
-use management_core::{Command, LiveView, PoolMachine, Reply};
+use management_core::{BootId, Command, LiveView, PoolMachine, Reply};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -20,6 +21,9 @@ use crate::admin_api::AdminApi;
 use crate::config::Config;
 use crate::deployment::{self, Deployment};
 use crate::lease_api::LeaseApi;
+use crate::license_api::LicenseApi;
+use crate::licensing::{Client, Licensing, refresh};
+use crate::webhook::Webhook;
 use crate::{observe, support};
 
 /// How often the pool's clock is moved.
@@ -33,12 +37,21 @@ const LINGER: Duration = Duration::from_millis(25);
 /// Whatever keeps it from serving.
 pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let deployment = Arc::new(Deployment::open(state)?);
-    let fingerprint = deployment::fingerprint(&config.machine_root)?;
+    let fingerprint = deployment::fingerprint(state, &config.machine_root, config.machine_identity)?;
+    let boot_id =
+        clock::boot_id(Path::new(BOOT_ID_PATH)).context("cannot tell which boot of the machine this is")?;
+    let client = match config.licensing.as_str() {
+        "" => None,
+        address => Some(Client::new(address, config.authority(state).as_ref(), &config.proxy)?),
+    };
+    let webhook = Webhook::new(&config.alarm_webhook, &config.proxy)?;
     let shutdown = Shutdown::on_signal().context("cannot listen for signals")?;
     let log = deployment.log()?;
     let options = Options { linger: LINGER, ..Options::default() };
     let (pool, mut committer) = committer::start::<PoolMachine>(log, Arc::new(SystemClock), options)?;
-    pool.submit(Command::Start { settings: config.settings(), fingerprint }).await?;
+    let boot_id = BootId(boot_id);
+    pool.submit(Command::Start { settings: config.settings(), fingerprint, boot_id }).await?;
+    let licensing = Arc::new(Licensing::new(pool.clone(), Arc::clone(&deployment), client));
 
     let nodes = rpc::bind(Listen::tls(config.listen, deployment.mutual_tls())).await?;
     let local = rpc::bind(Listen::unix(deployment.socket())).await?;
@@ -53,13 +66,21 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE);
     let (for_nodes, _) =
         with_standard_services(Routes::new(leases), &["headroom.lease.v1.LeaseService"]).await?;
-    let (for_admins, _) =
-        with_standard_services(Routes::new(admin), &["headroom.admin.v1.AdminService"]).await?;
+    let licenses = LicenseApi::new(pool.clone(), Arc::clone(&deployment), Arc::clone(&licensing));
+    let licenses = LicenseServiceServer::new(licenses).max_decoding_message_size(MAX_MESSAGE);
+    let (for_admins, _) = with_standard_services(
+        Routes::new(admin).add_service(licenses),
+        &["headroom.admin.v1.AdminService", "headroom.admin.v1.LicenseService"],
+    )
+    .await?;
 
     let published = endpoints.publish(state).context("cannot write endpoints.json")?;
     tracing::info!(grpc = nodes.address(), socket = local.address(), "serving");
     let ticking = tokio::spawn(tick(pool.clone(), show, shutdown.clone()));
-    let supporting = tokio::spawn(support::log(pool.clone()));
+    let mut following = vec![tokio::spawn(support::log(pool.clone()))];
+    following.extend(webhook.map(|webhook| tokio::spawn(webhook.run(pool.clone()))));
+    let refreshing = refresh::run(licensing, pool.clone(), config.license_refresh, shutdown.clone());
+    following.push(tokio::spawn(refreshing));
     let sampled = pool.clone();
     let for_prometheus = metrics::route(move || {
         let sample = observe::sample(&sampled, &live.borrow());
@@ -80,7 +101,9 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     shutdown.trigger();
     drop(published);
     ticking.abort();
-    supporting.abort();
+    for task in following {
+        task.abort();
+    }
     if outcome.is_ok() {
         committer.stop().await.context("the store failed at the end")?;
         tracing::info!("ended");
@@ -98,7 +121,8 @@ async fn tick(pool: Handle<PoolMachine>, show: watch::Sender<LiveView>, shutdown
         tokio::select! {
             () = &mut ended => return,
             _ = interval.tick() => {
-                match pool.submit(Command::Tick).await.map(|done| done.reply) {
+                let around = observe::around(&pool);
+                match pool.submit(Command::Tick { around }).await.map(|done| done.reply) {
                     Ok(Reply::Live(live)) => drop(show.send_replace(live)),
                     Ok(_) => {}
                     Err(_) => return,

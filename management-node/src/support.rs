@@ -43,7 +43,7 @@ fn write(pool: &Handle<PoolMachine>, committed: &Arc<Committed<PoolMachine>>) {
                 by_node = denial.by_node,
                 "denied: {}", denial.reason.text()
             ),
-            Event::SessionLapsed { holder, leases } => {
+            Event::SessionLapsed { holder, leases, .. } => {
                 tracing::warn!(target: TARGET, node = node(*holder), leases, "session lapsed, leases returned");
             }
             Event::CloneFound { node, instance } => {
@@ -61,6 +61,25 @@ fn write(pool: &Handle<PoolMachine>, committed: &Arc<Committed<PoolMachine>>) {
             }
             Event::OverCommitEnded { feature } => {
                 tracing::info!(target: TARGET, %feature, "use is within the licenses again");
+            }
+            Event::AlarmRaised { key, text, .. } => {
+                tracing::warn!(target: TARGET, alarm = %key.name, subject = %key.subject, "raised: {text}");
+            }
+            Event::AlarmCleared { key, .. } => {
+                tracing::info!(target: TARGET, alarm = %key.name, subject = %key.subject, "cleared");
+            }
+            Event::LicenseRemoved { license, left, .. } => {
+                tracing::warn!(target: TARGET, %license, "license {}", left.text());
+            }
+            Event::RequestClosed { outcome, .. } => {
+                tracing::info!(target: TARGET, "license request: {outcome}")
+            }
+            Event::ClockSet { leap, .. } if leap.0 != 0 => {
+                tracing::warn!(target: TARGET, seconds = leap.0 / 1000, "license time leapt");
+            }
+            Event::TestModeOn { .. } => tracing::warn!(target: TARGET, "TEST MODE is on for 8 hours"),
+            Event::TestModeOff { by_itself, .. } => {
+                tracing::warn!(target: TARGET, by_itself, "test mode is off")
             }
             _ => {}
         }

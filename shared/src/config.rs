@@ -102,6 +102,25 @@ pub fn loopback(key: &str, address: std::net::SocketAddr) -> Result<(), ConfigEr
     Err(ConfigError::Invalid(text))
 }
 
+/// Reads an instant as in RFC 3339, or a date as its midnight UTC.
+///
+/// # Errors
+/// How to write it.
+pub fn time(text: &str) -> Result<headroom_core::Millis, String> {
+    let instant = text.parse::<jiff::Timestamp>().ok();
+    let midnight = || {
+        let date: jiff::civil::Date = text.parse().ok()?;
+        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    let at = instant.or_else(midnight).map(jiff::Timestamp::as_millisecond);
+    // 0 stands for "not given" in the contracts; nobody means the beginning of 1970.
+    match at {
+        Some(at) if at > 0 => Ok(headroom_core::Millis(at)),
+        Some(_) => Err("must be after 1970-01-01T00:00:00Z".into()),
+        None => Err("write a time as in RFC 3339, for example 2027-01-31T00:00:00Z".into()),
+    }
+}
+
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {

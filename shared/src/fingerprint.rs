@@ -9,6 +9,9 @@ use headroom_core::fingerprint::{Fingerprint, FingerprintError, Sources};
 const MACHINE_ID: &str = "etc/machine-id";
 const INTERFACES: &str = "sys/class/net";
 const PRODUCT_UUID: &str = "sys/class/dmi/id/product_uuid";
+/// Files by which containers are known. Their machine id is the image's or the host's, and their
+/// addresses are new with every start.
+const CONTAINER: [&str; 3] = [".dockerenv", "run/.containerenv", "run/secrets/kubernetes.io"];
 /// Interfaces that software makes, by the beginning of their names.
 const VIRTUAL: [&str; 8] = ["lo", "veth", "docker", "br-", "virbr", "tun", "tap", "dummy"];
 
@@ -44,6 +47,22 @@ pub fn read(root: &Path) -> Result<Fingerprint, ReadError> {
         product_uuid: for_root(text(&root.join(PRODUCT_UUID)))?,
     };
     Fingerprint::new(&sources).map_err(|error| ReadError::Sources { root: root.to_owned(), error })
+}
+
+/// Whether the files under `root` are a container's.
+#[must_use]
+pub fn container(root: &Path) -> bool {
+    CONTAINER.iter().any(|mark| root.join(mark).exists())
+}
+
+/// Makes the fingerprint of a machine id that is kept in a file: a container's, which has nothing else that
+/// stays. A copy of the file is not told apart from it.
+///
+/// # Errors
+/// When the file cannot be read or is empty.
+pub fn read_kept(file: &Path) -> Result<Fingerprint, ReadError> {
+    let sources = Sources { machine_id: text(file)?, ..Sources::default() };
+    Fingerprint::new(&sources).map_err(|error| ReadError::Sources { root: file.to_owned(), error })
 }
 
 /// A source that only root may read says nothing to others; [`Fingerprint::matches`] knows that.
@@ -143,6 +162,19 @@ mod tests {
         let one = read(machine(&files).path()).expect("a fingerprint");
         let two = read(machine(&files[..1]).path()).expect("a fingerprint");
         assert!(one.matches(&two));
+    }
+
+    #[test]
+    fn a_container_is_known_by_its_marks_and_identified_by_what_is_kept() {
+        let plain = machine(&FULL);
+        assert!(!container(plain.path()));
+        for mark in CONTAINER {
+            assert!(container(machine(&[(mark, "")]).path()), "{mark}");
+        }
+        let kept = machine(&[("kept", "0123"), ("copy", "0123"), ("empty", "")]);
+        let one = read_kept(&kept.path().join("kept")).expect("a fingerprint");
+        assert!(one.matches(&read_kept(&kept.path().join("copy")).expect("a fingerprint")));
+        assert!(matches!(read_kept(&kept.path().join("empty")), Err(ReadError::Sources { .. })));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! own, and the foreign tools that `tests/run` installs.
 
 mod bundle;
+pub mod licensing;
 pub mod peer;
 mod programs;
 

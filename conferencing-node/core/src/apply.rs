@@ -7,9 +7,9 @@ use headroom_core::{CallId, Charge, LeaseId, LegId, Millis};
 use imbl::{OrdMap, OrdSet};
 
 use crate::event::{Event, NewLeg, PastEvent, PastKind, Which, Why};
-use crate::grace::BootId;
 use crate::state::{DEAD_FOR, Ending, LegRecord, MAX_PAST, Nonce, State};
 use crate::weight::{self, Weigh};
+use headroom_core::time::BootId;
 
 impl State {
     /// Applies an event.

@@ -2,11 +2,11 @@
 
 use headroom_core::{Call, CallId, DenialReason, LeaseId, LegId, Media, Millis, NodeName, SourceId, Units};
 
-use crate::grace::BootId;
 use crate::state::Nonce;
 use crate::status::Status;
 use crate::uplink::{Failure, Next, RequestId, Response};
 use crate::volatile::Options;
+use headroom_core::time::BootId;
 
 /// Names a question that waits for the pool; chosen by the asker, rising.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

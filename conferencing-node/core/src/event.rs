@@ -6,8 +6,9 @@ use headroom_core::{
 };
 use minicbor::{Decode, Encode};
 
-use crate::grace::{BootId, Grace};
+use crate::grace::Grace;
 use crate::state::{Counters, Ending, LegRecord, Nonce};
+use headroom_core::time::BootId;
 
 /// Why a leg ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -7,19 +7,11 @@
 //! machine whose boot clock stood still) is not counted.
 
 use headroom_core::Millis;
+use headroom_core::time::BootId;
 use minicbor::{Decode, Encode};
 
 /// After so long up, the wall clock is taken as it is.
 const TRUSTED_AFTER: Millis = Millis::HOUR;
-
-/// Identity of one boot of the machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(transparent)]
-pub struct BootId(
-    #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    pub [u8; 16],
-);
 
 /// The clocks at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

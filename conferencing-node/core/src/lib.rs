@@ -35,7 +35,8 @@ mod tests;
 
 pub use command::{AskId, Command, Conflict, Decision, Granted, GrantedLeg, LegVerdict, Outcome, Reply};
 pub use event::{Event, PastEvent, PastKind, Why};
-pub use grace::{BootId, Grace, Reading};
+pub use grace::{Grace, Reading};
+pub use headroom_core::time::BootId;
 pub use machine::Node;
 pub use state::{LegRecord, Nonce, State};
 pub use status::{Contact, Status};

@@ -8,7 +8,8 @@ use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
 use crate::event::{Event, PastEvent, Which};
-use crate::grace::{BootId, Grace};
+use crate::grace::Grace;
+use headroom_core::time::BootId;
 
 /// How long the id of a leg that ended is refused.
 pub const DEAD_FOR: Millis = Millis::MINUTE;

@@ -4,12 +4,12 @@ use headroom_core::{LegId, Millis, NodeName, Now, Tx};
 
 use crate::command::{AskId, Outcome, Reply};
 use crate::event::{Event, Why};
-use crate::grace::BootId;
 use crate::machine::{Node, reading, save_clock};
 use crate::reconcile::GRANTED_FOR;
 use crate::state::Nonce;
 use crate::volatile::{Options, Volatile};
 use crate::{admit, asks};
+use headroom_core::time::BootId;
 
 /// A grant that nobody named for so long is dropped.
 const UNCONFIRMED_FOR: Millis = Millis::MINUTE;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use headroom_core::{Call, Feature, LegId, Media, Millis, Position, SourceId};
 
 use crate::command::AskId;
-use crate::grace::BootId;
 use crate::turn::Turns;
 use crate::uplink::{Flight, Phase};
+use headroom_core::time::BootId;
 
 /// Limits and intervals, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! What an administrator does to a pool.
 
 use headroom_core::fingerprint::Fingerprint;
+use headroom_core::time::BootId;
 use headroom_core::{Charge, LegId, Millis, NodeName, Now, Shared};
 
 use crate::activation::set_clock;
 use crate::command::Refusal;
 use crate::event::Event;
-use crate::license_clock::{BootId, LicenseClock};
+use crate::license_clock::LicenseClock;
 use crate::machine::PoolTx;
 use crate::session::holders_of;
 use crate::state::{CertificateHash, EndedHow, Installed, LeaseKey, Settings};

@@ -18,6 +18,10 @@ use crate::state::{OverCommitCause, Pool, PoolInstant};
 
 /// A store that was found to have lost records is an alarm for so long.
 const ROLLBACK_SHOWN: Millis = Millis::HOUR.times(24);
+/// That the licensing server's books were ahead is an alarm for so long.
+const RESYNCHRONIZED_SHOWN: Millis = Millis::HOUR.times(24);
+/// A machine whose licenses were activated should hear of the licensing server, be it by file.
+const UNANSWERED: Millis = Millis::DAY.times(30);
 /// Alarms that were cleared so long ago are forgotten.
 const FORGOTTEN_AFTER: Millis = Millis::DAY.times(7);
 /// Most alarms in the book.
@@ -109,6 +113,7 @@ impl Pool {
         self.test_mode_notes(at, &mut notes);
         self.pool_notes(at, crests, &mut notes);
         self.license_notes(at, &mut notes);
+        self.site_notes(at, &mut notes);
         self.node_notes(live, at, &mut notes);
         if let Some(rollback) = self.rollback.as_ref().filter(|found| at.since(found.at) < ROLLBACK_SHOWN) {
             let node = rollback.node.as_ref().map_or("a node unknown here", NodeName::as_str);
@@ -189,6 +194,25 @@ impl Pool {
                 }
                 LicenseState::NotYetValid | LicenseState::ReturnPending => {}
             }
+        }
+    }
+
+    fn site_notes(&self, at: Millis, notes: &mut Vec<AlarmNote>) {
+        let lately = |then: &Millis| at.since(*then) < RESYNCHRONIZED_SHOWN;
+        if self.site.resynchronized_at.as_ref().is_some_and(lately) {
+            let text = "the licensing server's books were ahead of these, as after a restore from a backup or \
+                        when two machines share one state folder; they agree again";
+            notes.push(AlarmNote::new("licenses_resynchronized", "licenses", text));
+        }
+        let activated = self.licenses.values().any(|installed| installed.activated());
+        if let Some(answered) = self.site.answered_at.filter(|_| activated)
+            && self.license_time(at).since(answered) >= UNANSWERED
+        {
+            let text = format!(
+                "the licensing server has not answered for {}: renewals and revocations are not heard",
+                days(self.license_time(at).since(answered))
+            );
+            notes.push(AlarmNote::new("licensing_silent", "licenses", text));
         }
     }
 

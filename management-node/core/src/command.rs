@@ -4,6 +4,7 @@ use headroom_core::activation::{Offer, Outcome, VerifiedAnswer, Wish};
 use headroom_core::call::RunningLeg;
 use headroom_core::fingerprint::Fingerprint;
 use headroom_core::license::{Nonce as RequestNonce, PublicKey};
+use headroom_core::time::BootId;
 use headroom_core::{
     Call, CallId, Charge, DenialReason, Feature, LeaseId, LegId, LegSet, LicenseId, Media, Millis, NodeName,
     Shared, Text, Units,
@@ -12,7 +13,6 @@ use minicbor::{Decode, Encode};
 
 use crate::activation::{LicenseRequest, Mark};
 use crate::alarms::AlarmNote;
-use crate::license_clock::BootId;
 use crate::state::{CertificateHash, Installed, Nonce, Settings};
 
 /// A command.

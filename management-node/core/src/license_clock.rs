@@ -13,6 +13,7 @@
 //! Time that the machine was off is not seen by the boot clock. It counts when the wall clock is at most an
 //! hour ahead after the start, when it is still ahead after 24 hours up, or by a signed time.
 
+use headroom_core::time::BootId;
 use headroom_core::{Millis, Now};
 use minicbor::{Decode, Encode};
 
@@ -24,15 +25,6 @@ pub const CORRECTION: Millis = Millis::HOUR;
 pub const BELIEVED_AFTER: Millis = Millis::DAY;
 /// How often the mark is renewed while the clock goes as usual.
 const MARK_EVERY: Millis = Millis::MINUTE.times(10);
-
-/// Random identity of one boot of the machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(transparent)]
-pub struct BootId(
-    #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    pub [u8; 16],
-);
 
 /// License time at a mark, and how the clocks stood then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -44,6 +44,15 @@ impl fmt::Display for Millis {
     }
 }
 
+/// Random identity of one boot of a machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct BootId(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 16],
+);
+
 /// The clocks at the moment a batch is decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Now {

@@ -1,0 +1,96 @@
+//! Posts alarms to a receiver as JSON. It follows what is durable, beside the path of requests. An alarm
+//! that is on when the service starts is posted again: what happened between the last post and an end of
+//! the process is not lost, and a receiver knows alarms by name and subject.
+
+use std::time::Duration;
+
+use headroom_shared::committer::Handle;
+use management_core::{AlarmKey, Event, PoolMachine};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::licensing::{ClientError, https};
+
+/// Posts that failed are tried again, waiting twice as long each time, until the last.
+const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// A receiver of alarms.
+pub(crate) struct Webhook {
+    http: reqwest::Client,
+    url: reqwest::Url,
+}
+
+fn post(state: &str, key: &AlarmKey, text: &str, at: i64) -> Value {
+    json!({
+        "alarm": key.name.as_str(),
+        "subject": key.subject.as_str(),
+        "state": state,
+        "text": text,
+        "at_ms": at,
+    })
+}
+
+impl Webhook {
+    /// A receiver at an address; none when it is empty.
+    ///
+    /// # Errors
+    /// [`ClientError`] names the setting.
+    pub(crate) fn new(address: &str, proxy: &str) -> Result<Option<Self>, ClientError> {
+        if address.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || ClientError::Address { key: "alarm_webhook", given: address.to_owned() };
+        let url: reqwest::Url = address.parse().map_err(|_| wrong())?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(wrong());
+        }
+        Ok(Some(Self { http: https(None, proxy)?, url }))
+    }
+
+    /// Posts until the service ends.
+    pub(crate) async fn run(self, pool: Handle<PoolMachine>) {
+        let mut events = pool.events();
+        self.catch_up(&pool).await;
+        loop {
+            match events.recv().await {
+                Ok(committed) => {
+                    for event in &committed.events {
+                        match event {
+                            Event::AlarmRaised { key, text, at } => {
+                                self.send(&post("raised", key, text.as_str(), at.0)).await;
+                            }
+                            Event::AlarmCleared { key, at } => {
+                                self.send(&post("cleared", key, "", at.0)).await
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                // While a receiver was away more happened than is kept: what is on now matters.
+                Err(RecvError::Lagged(_)) => self.catch_up(&pool).await,
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn catch_up(&self, pool: &Handle<PoolMachine>) {
+        let book = pool.view().state.alarm_book.clone();
+        for (key, record) in book.iter().filter(|(_, record)| record.cleared_at.is_none()) {
+            self.send(&post("raised", key, record.text.as_str(), record.raised_at.0)).await;
+        }
+    }
+
+    async fn send(&self, body: &Value) {
+        for wait in WAITS {
+            let request = self.http.post(self.url.clone()).header("content-type", "application/json");
+            let why = match request.body(body.to_string()).send().await {
+                Ok(response) if response.status().is_success() => return,
+                Ok(response) => response.status().to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(why, "the alarm's receiver did not take it");
+            tokio::time::sleep(Duration::from_secs(wait)).await;
+        }
+        tracing::error!(alarm = %body, "an alarm was not taken by its receiver and is given up");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod bad_input;
+mod books;
 mod deploy_command;
 mod disk;
 mod foreign;

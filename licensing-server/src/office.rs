@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use headroom_core::activation::{Answer, Holding, RequestError, read_request, write_answer};
+use headroom_core::activation::{RequestError, read_request, write_answer};
 use headroom_core::license::{LicenseDocument, SignedLicense, SigningKey};
-use headroom_core::signed::{Signed, SignedError, Succession, sign};
+use headroom_core::signed::{Signed, Succession, sign};
 use headroom_core::time::Clock;
 use headroom_core::{Millis, Text};
 use headroom_shared::clock::SystemClock;
@@ -165,26 +165,8 @@ impl Office {
     }
 
     fn write(&self, draft: AnswerDraft) -> Result<String, Unanswered> {
-        let key = self.0.key.borrow().clone();
-        let signed = |error: SignedError| Unanswered::Defect(error.to_string());
-        let mut holdings = Vec::with_capacity(draft.holdings.len());
-        for (document, entitlement) in draft.holdings {
-            holdings.push(Holding { license: self.sign(document)?, key: entitlement });
-        }
-        let certificate = draft.certificate.map(|certificate| sign(certificate, &key)).transpose();
-        let answer = Answer {
-            nonce: draft.nonce,
-            machine: draft.machine,
-            sequence: draft.sequence,
-            revision: draft.revision,
-            at: draft.at,
-            outcome: draft.outcome,
-            certificate: certificate.map_err(signed)?.map(|certificate| certificate.into_parts().1),
-            holdings,
-            ended: draft.ended,
-            offers: draft.offers,
-        };
-        let answer = sign(answer, &key).map_err(signed)?;
+        let answer =
+            draft.sign(&self.0.key.borrow()).map_err(|error| Unanswered::Defect(error.to_string()))?;
         let successions: Vec<Signed<Succession>> =
             self.0.register.view().state.keys.iter().filter_map(|known| known.succession.clone()).collect();
         Ok(write_answer(&answer, &successions))

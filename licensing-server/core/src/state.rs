@@ -1,10 +1,14 @@
 //! What the register holds.
 
-use headroom_core::activation::{Ended, Ending, MachineCertificate, MachineId, Offer, Outcome};
+use headroom_core::activation::{
+    Answer, Ended, Ending, Holding, MachineCertificate, MachineId, Offer, Outcome,
+};
 use headroom_core::entitlement::EntitlementKey;
 use headroom_core::fingerprint::{Fingerprint, Part as FingerprintPart};
-use headroom_core::license::{KeyId, LicenseDocument, LicensedFeature, Nonce, PublicKey, TrustedKeys};
-use headroom_core::signed::{Signed, Succession};
+use headroom_core::license::{
+    KeyId, LicenseDocument, LicenseError, LicensedFeature, Nonce, PublicKey, SigningKey, TrustedKeys,
+};
+use headroom_core::signed::{Signed, Succession, Verified, sign};
 use headroom_core::{LicenseId, Millis, Shared, Text};
 use imbl::{OrdMap, OrdSet, Vector};
 use minicbor::{Decode, Encode};
@@ -196,6 +200,35 @@ pub struct AnswerDraft {
     /// Products that can be tried.
     #[n(9)]
     pub offers: Vec<Offer>,
+}
+
+impl AnswerDraft {
+    /// The answer, signed, and every license and the certificate in it. The same draft and key always
+    /// give the same bytes.
+    ///
+    /// # Errors
+    /// When a license is too large, which its limits exclude.
+    pub fn sign(self, key: &SigningKey) -> Result<Verified<Answer>, LicenseError> {
+        let holding = |(document, entitlement)| {
+            let license = sign::<LicenseDocument>(document, key)?.into_parts().1;
+            Ok(Holding { license, key: entitlement })
+        };
+        let holdings = self.holdings.into_iter().map(holding).collect::<Result<_, LicenseError>>()?;
+        let certificate = self.certificate.map(|certificate| sign(certificate, key)).transpose()?;
+        let answer = Answer {
+            nonce: self.nonce,
+            machine: self.machine,
+            sequence: self.sequence,
+            revision: self.revision,
+            at: self.at,
+            outcome: self.outcome,
+            certificate: certificate.map(|certificate| certificate.into_parts().1),
+            holdings,
+            ended: self.ended,
+            offers: self.offers,
+        };
+        Ok(sign(answer, key)?)
+    }
 }
 
 /// A request that was answered.

@@ -12,3 +12,4 @@ mod licenses;
 mod purity;
 mod store;
 mod story;
+mod twice;

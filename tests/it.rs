@@ -1,12 +1,14 @@
 //! All tests of Headroom as a whole, in one binary.
 
 mod agreement;
+mod alarms;
 mod bad_input;
 mod books;
 mod deploy_command;
 mod disk;
 mod foreign;
 mod grace_faketime;
+mod hostile;
 mod kills;
 mod licenses;
 mod purity;

@@ -149,15 +149,17 @@ fn denied(state: &Pool, denial: &Denial) -> pb::SupportLine {
     let call = &denial.call;
     let node = state.node_of(denial.holder).map(|node| node.to_string()).unwrap_or_default();
     let who = call.legs.first().map(|leg| leg.participant.to_string()).filter(|who| !who.is_empty());
-    let alone = if denial.by_node { ", by the node alone" } else { "" };
+    let pool = if denial.by_node {
+        "by the node alone".into()
+    } else {
+        format!("{} of {} in use", denial.pool.in_use, denial.pool.limit())
+    };
     let text = format!(
-        "{}: call {} of {} on {node}, needing {}, {} of {} in use{alone}: {}",
+        "{}: call {} of {} on {node}, needing {}, {pool}: {}",
         denial.reason,
         call.info.call,
         who.unwrap_or_else(|| "an unnamed participant".into()),
         denial.charge,
-        denial.pool.in_use,
-        denial.pool.limit(),
         denial.reason.text()
     );
     pb::SupportLine { at_ms: denial.at.0, about: "denial".into(), text }

@@ -12,6 +12,7 @@ mod hostile;
 mod kills;
 mod licenses;
 mod purity;
+mod reasons;
 mod store;
 mod story;
 mod twice;

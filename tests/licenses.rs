@@ -182,6 +182,59 @@ fn wait(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// A proxy that leads to where it is asked to, and says where that was.
+fn proxy() -> (String, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let (asked, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let mut reader = BufReader::new(client.try_clone().expect("a stream"));
+            let mut first = String::new();
+            let _ = reader.read_line(&mut first);
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let Some(target) = first.split(' ').nth(1).map(str::to_owned) else { continue };
+            let Ok(server) = TcpStream::connect(&target) else { continue };
+            let _ = client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n");
+            if asked.send(first).is_err() {
+                return;
+            }
+            for (mut from, mut to) in [(&client, &server), (&server, &client)]
+                .map(|(from, to)| (from.try_clone().expect("a stream"), to.try_clone().expect("a stream")))
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn the_licensing_server_is_reached_through_a_proxy_where_one_is_set() {
+    let vendor = Vendor::start();
+    let key = vendor.sell("call=10");
+    let (address, asked) = proxy();
+    let mut site = Site::new("00:00:17").with(&["--proxy", &address]);
+    site.init(&vendor);
+    site.serve();
+    site.run(&["license", "add", &key]);
+    assert_eq!(site.capacity(), 10);
+    let first = asked.recv_timeout(headroom_tests::PATIENCE).expect("the proxy was asked");
+    assert!(
+        first.starts_with(&format!("CONNECT {} ", vendor.url().trim_start_matches("https://"))),
+        "{first}"
+    );
+}
+
 #[test]
 fn what_is_assigned_is_fetched_and_a_product_is_tried_once_per_machine() {
     let vendor = Vendor::start();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use headroom_core::Units;
+
 use crate::picture::{Decision, Picture, time_of_day};
 
 /// Remembers what was said.
@@ -23,7 +25,11 @@ impl Plain {
         let pool = match &picture.pool {
             Some(p) => format!(
                 "calls: {} in use of {}, overdraft {}, over-commit {}, peak {}",
-                p.in_use, p.capacity, p.overdraft, p.over_commit, p.peak
+                p.in_use,
+                Units(p.capacity),
+                p.overdraft,
+                p.over_commit,
+                p.peak
             ),
             None => "calls: the management node does not answer".to_owned(),
         };

@@ -1,5 +1,6 @@
 //! The live screen: 80 columns by 24 lines, more when there is room.
 
+use headroom_core::Units;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -62,7 +63,7 @@ fn pool_lines(pool: Option<&PoolLine>, width: u16) -> Vec<Line<'static>> {
     let (free, over) = (cells(limit) - used, cells(pool.in_use) - used);
     let over = if pool.in_use > limit { over } else { 0 };
     let style = if pool.in_use >= limit { WARN } else { GOOD };
-    let use_text = format!("  {} in use of {}", pool.in_use, pool.capacity);
+    let use_text = format!("  {} in use of {}", pool.in_use, Units(pool.capacity));
     let bar = Line::from(vec![
         Span::styled(format!(" {:<9}", "calls"), DIM),
         Span::styled("█".repeat(used), style),

@@ -4,6 +4,7 @@ use std::io;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
+use headroom_core::Units;
 use headroom_proto::admin as pb;
 use headroom_proto::common;
 use headroom_shared::print::{line, word};
@@ -56,7 +57,7 @@ pub(crate) fn pools(status: &pb::GetPoolStatusResponse) -> io::Result<()> {
             [
                 pool.feature.clone(),
                 pool.in_use.to_string(),
-                units(pool.capacity),
+                Units(pool.capacity).to_string(),
                 pool.overdraft.to_string(),
                 pool.over_commit.to_string(),
                 pool.peak.to_string(),
@@ -247,11 +248,6 @@ pub(crate) fn support(lines: &[pb::SupportLine]) -> io::Result<()> {
     Ok(())
 }
 
-/// Units as people read them.
-fn units(units: u32) -> String {
-    if units == u32::MAX { "unlimited".into() } else { units.to_string() }
-}
-
 pub(crate) fn nodes(nodes: &[pb::Node]) -> io::Result<()> {
     table(
         ["node", "session", "leases", "units", "optimistic", "last heard", "lapsed", "enrolled"],
@@ -314,7 +310,7 @@ pub(crate) fn denials(denials: &[pb::DenialRecord]) -> io::Result<()> {
                 denial.call.as_ref().map(|call| call.call.clone()).unwrap_or_default(),
                 reason(denial.reason),
                 format!("{} {}", denial.units, denial.feature),
-                format!("{} of {}", pool.in_use, pool.capacity + pool.overdraft),
+                format!("{} of {}", pool.in_use, Units(pool.capacity.saturating_add(pool.overdraft))),
                 if denial.by_node { "node" } else { "pool" }.into(),
             ]
         }),
@@ -344,8 +340,8 @@ pub(crate) fn explanations(explanations: &[pb::Explanation]) -> io::Result<()> {
         line(format!(
             "  pool      {} in use of {} (capacity {}, overdraft {})",
             pool.in_use,
-            pool.capacity + pool.overdraft,
-            pool.capacity,
+            Units(pool.capacity.saturating_add(pool.overdraft)),
+            Units(pool.capacity),
             pool.overdraft
         ))?;
         line(format!("  contact   {}", explained.contact))?;

@@ -320,11 +320,13 @@ impl Asked<'_> {
         self.bind(tx, &terms, None, 0)
     }
 
-    /// The licenses that are the machine's now.
+    /// The licenses that are the machine's now. What was issued for it as a file is its administrator's to
+    /// install or delete, so it is listed only where he fetches what there is.
     fn held<'s>(&self, state: &'s State) -> Vec<&'s Shared<Activation>> {
-        let held = state.of_machine(self.machine).filter(|a| a.ended.is_none());
-        let issued = state.issued_for(&self.request.fingerprint).into_iter().filter(|a| a.ended.is_none());
-        held.chain(issued).take(MAX_HOLDINGS).collect()
+        let fetches = matches!(self.request.wish, Wish::Fetch(_));
+        let issued = if fetches { state.issued_for(&self.request.fingerprint) } else { Vec::new() };
+        let held = state.of_machine(self.machine).chain(issued);
+        held.filter(|activation| activation.ended.is_none()).take(MAX_HOLDINGS).collect()
     }
 
     fn draft(&self, state: &State, outcome: Outcome) -> AnswerDraft {

@@ -146,7 +146,7 @@ impl std::iter::Sum for Units {
 
 impl fmt::Display for Units {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        if *self == Self::UNLIMITED { f.write_str("unlimited") } else { self.0.fmt(f) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The entitlement key: the secret that a customer types to activate a plan.
 //!
 //! 25 characters of Crockford's base 32 in five groups: 110 random bits and a checksum of 15. As one
-//! number the key is a multiple of [`MODULUS`], a prime above the alphabet's size, which makes every
+//! number the key is a multiple of 32 749, a prime above the alphabet's size, which makes every
 //! wrong character and every exchange of two neighbours show.
 
 use std::fmt;
@@ -17,7 +17,7 @@ const GROUP: usize = 5;
 const CHECK_BITS: u32 = 15;
 /// Random bytes a key is made of; two bits of the last one are not used.
 pub const RANDOM_BYTES: usize = 14;
-const RANDOM_BITS: u32 = 110;
+const UNUSED_BITS: u32 = 2;
 /// The largest prime below 2^15.
 const MODULUS: u128 = 32_749;
 
@@ -53,7 +53,7 @@ impl EntitlementKey {
     #[must_use]
     pub fn from_random(random: [u8; RANDOM_BYTES]) -> Self {
         let number = random.iter().fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
-        let payload = (number >> (8 * RANDOM_BYTES as u32 - RANDOM_BITS)) << CHECK_BITS;
+        let payload = (number >> UNUSED_BITS) << CHECK_BITS;
         Self(payload + (MODULUS - payload % MODULUS) % MODULUS)
     }
 
@@ -116,7 +116,7 @@ impl FromStr for EntitlementKey {
 
 impl EntitlementKey {
     fn checked(number: u128) -> Result<Self, KeyError> {
-        if number % MODULUS == 0 { Ok(Self(number)) } else { Err(KeyError::Checksum) }
+        if number.is_multiple_of(MODULUS) { Ok(Self(number)) } else { Err(KeyError::Checksum) }
     }
 }
 

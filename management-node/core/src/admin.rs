@@ -8,9 +8,10 @@ use crate::activation::set_clock;
 use crate::command::Refusal;
 use crate::event::Event;
 use crate::license_clock::LicenseClock;
+use crate::liveness::Settings;
 use crate::machine::PoolTx;
 use crate::session::holders_of;
-use crate::state::{CertificateHash, EndedHow, Installed, LeaseKey, Settings};
+use crate::state::{CertificateHash, EndedHow, Installed, LeaseKey};
 
 pub(crate) fn start(
     tx: &mut PoolTx<'_>,

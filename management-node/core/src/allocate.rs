@@ -13,8 +13,9 @@ use headroom_core::{
 use crate::command::{CallAnswer, Leased, Verdict};
 use crate::event::Event;
 use crate::leases::Packed;
+use crate::liveness::Liveness;
 use crate::machine::PoolTx;
-use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Liveness, Origin, Pool, PoolInstant};
+use crate::state::{Denial, EndedHow, HolderId, Lease, LeaseKey, Origin, Pool, PoolInstant};
 
 /// What becomes of one leg of a call that is granted.
 enum Step {

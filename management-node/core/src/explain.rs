@@ -4,7 +4,8 @@ use headroom_core::rating::explain as explain_rating;
 use headroom_core::{Call, CallId, Charge, DenialReason, Feature, LegId, Millis, NodeName};
 
 use crate::capacity::FeatureLicense;
-use crate::state::{Ended, EndedHow, HolderId, Lease, Liveness, Origin, Pool, PoolInstant};
+use crate::liveness::Liveness;
+use crate::state::{Ended, EndedHow, HolderId, Lease, Origin, Pool, PoolInstant};
 
 /// What became of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use headroom_core::{Millis, Now, Shared};
 use crate::command::{Change, Command, Refusal, Reply, Request};
 use crate::event::Event;
 use crate::holder::Phase;
-use crate::state::{CertificateHash, HolderId, Liveness, OverCommitCause, Pool};
+use crate::liveness::Liveness;
+use crate::state::{CertificateHash, HolderId, OverCommitCause, Pool};
 use crate::{activation, admin, alarms, allocate, session, settle, test_mode, tick};
 
 /// The pool.

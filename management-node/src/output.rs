@@ -27,6 +27,11 @@ pub(crate) fn time(ms: i64) -> String {
         .map_or_else(|_| format!("{ms} ms"), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
+/// A day as people read it; nothing for 0.
+fn date(ms: i64) -> String {
+    time(ms).split(' ').next().unwrap_or_default().to_owned()
+}
+
 fn span(ms: u64) -> String {
     match ms / 1000 {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -93,18 +98,7 @@ fn or_dash(text: &str) -> String {
 
 pub(crate) fn licenses(licenses: &[pb::License]) -> io::Result<()> {
     table(
-        [
-            "license",
-            "state",
-            "features",
-            "in use",
-            "valid from",
-            "valid until",
-            "key",
-            "since",
-            "sku",
-            "customer",
-        ],
+        ["license", "state", "features", "in use", "valid from", "valid until", "key"],
         licenses.iter().map(|license| {
             let in_use = license.features.iter().map(|feature| feature.in_use.to_string());
             [
@@ -112,12 +106,9 @@ pub(crate) fn licenses(licenses: &[pb::License]) -> io::Result<()> {
                 license_state(license),
                 features(&license.features),
                 in_use.collect::<Vec<_>>().join(", "),
-                time(license.not_before_ms),
-                time(license.not_after_ms),
+                date(license.not_before_ms),
+                date(license.not_after_ms),
                 or_dash(&license.key),
-                time(license.installed_at_ms),
-                license.sku.clone(),
-                license.customer.clone(),
             ]
         }),
     )?;

@@ -174,7 +174,11 @@ impl Pool {
             let end = installed.document.not_after;
             match state {
                 LicenseState::Corrupt => {
-                    let text = "the license does not match this machine: repair it with `license repair`";
+                    let text = if installed.activated() {
+                        "the license does not match this machine: repair it with `license repair`"
+                    } else {
+                        "the license does not match this machine: have it issued anew"
+                    };
                     notes.push(AlarmNote::new("license_corrupt", id, text));
                 }
                 LicenseState::Expired => {
@@ -294,15 +298,16 @@ fn step(pool: &PoolInstant) -> Option<&'static str> {
     USE.iter().find(|(percent, _)| level >= *percent).map(|(_, name)| *name)
 }
 
-/// Keeps how full pools were since the last look: a pool can fill and empty between two.
-pub(crate) fn note_crest(tx: &mut PoolTx<'_>, feature: &Feature, pool: PoolInstant) {
-    if step(&pool).is_none() {
-        return;
-    }
+/// Whether a pool is so full that it is an alarm.
+pub(crate) fn notable(pool: &PoolInstant) -> bool {
+    step(pool).is_some()
+}
+
+/// Keeps how full a pool was since the last look: it can fill and empty between two.
+pub(crate) fn note_crest(tx: &mut PoolTx<'_>, feature: Feature, pool: PoolInstant) {
     let crests = &mut tx.volatile_mut().crests;
-    let known = crests.get(feature).and_then(level);
-    if level(&pool) > known {
-        crests.insert(feature.clone(), pool);
+    if level(&pool) > crests.get(&feature).and_then(level) {
+        crests.insert(feature, pool);
     }
 }
 

@@ -240,15 +240,22 @@ fn note_peaks(tx: &mut PoolTx<'_>, at: Millis) {
 
 /// Notes where use rose above the licenses, where it is within them again, and how full pools are.
 fn settle_over_commit(tx: &mut PoolTx<'_>, at: Millis, cause: OverCommitCause) {
-    let features: Vec<_> = tx.state().usage.keys().cloned().collect();
-    for feature in features {
-        let pool = tx.state().instant(&feature, at);
-        alarms::note_crest(tx, &feature, pool);
-        let known = tx.state().usage.get(&feature).and_then(|usage| usage.over_commit);
-        match (!pool.over_commit().is_zero(), known) {
-            (true, None) => tx.emit(Event::OverCommitBegan { feature, cause, at }),
-            (false, Some(_)) => tx.emit(Event::OverCommitEnded { feature }),
+    let (mut changes, mut crests) = (Vec::new(), Vec::new());
+    for (feature, usage) in &tx.state().usage {
+        let pool = tx.state().instant(feature, at);
+        match (!pool.over_commit().is_zero(), usage.over_commit) {
+            (true, None) => changes.push(Event::OverCommitBegan { feature: feature.clone(), cause, at }),
+            (false, Some(_)) => changes.push(Event::OverCommitEnded { feature: feature.clone() }),
             _ => {}
         }
+        if alarms::notable(&pool) {
+            crests.push((feature.clone(), pool));
+        }
+    }
+    for event in changes {
+        tx.emit(event);
+    }
+    for (feature, pool) in crests {
+        alarms::note_crest(tx, feature, pool);
     }
 }

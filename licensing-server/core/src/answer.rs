@@ -34,7 +34,7 @@ pub(crate) fn answer(
     source: &Source,
     fresh: &Fresh,
 ) -> Result<Reply, Refusal> {
-    admit(tx, now.boot, source)?;
+    admit(tx, now, source)?;
     let asked = Asked { request, machine: request.machine.id(), at: now.wall, fresh };
     if let Some(known) = asked.answered(tx.state()) {
         if known.request == digest {
@@ -80,28 +80,35 @@ pub(crate) fn reject(
     source: &Source,
     why: &Text,
 ) -> Result<Reply, Refusal> {
-    admit(tx, now.boot, source)?;
+    admit(tx, now, source)?;
     if let Source::Network(address) = source {
         tx.volatile_mut().failed(address, now.boot);
     }
+    note(tx, now.wall, source, &format!("rejected: {why}"));
+    Ok(Reply::Done)
+}
+
+/// Refuses a source that fails too often; the first refusal is noted.
+fn admit(tx: &mut RegisterTx<'_>, now: Now, source: &Source) -> Result<(), Refusal> {
+    let Source::Network(address) = source else { return Ok(()) };
+    let Some(retry_after) = tx.volatile().wait(address, now.boot) else { return Ok(()) };
+    if tx.volatile_mut().refuse(address) {
+        note(tx, now.wall, source, "refused unheard from now on: too many requests failed");
+    }
+    Err(Refusal::Limited { source_address: address.clone(), retry_after })
+}
+
+/// A line about what is no machine's request.
+fn note(tx: &mut RegisterTx<'_>, at: Millis, source: &Source, outcome: &str) {
     let entry = AuditEntry {
-        at: now.wall,
+        at,
         source: source.text().clone(),
         asked: Text::default(),
         machine: None,
         subject: Text::default(),
-        outcome: Text::clipped(&format!("rejected: {why}")),
+        outcome: Text::clipped(outcome),
     };
     tx.emit(Event::Audited(Shared::new(entry)));
-    Ok(Reply::Done)
-}
-
-fn admit(tx: &RegisterTx<'_>, boot: Millis, source: &Source) -> Result<(), Refusal> {
-    let Source::Network(address) = source else { return Ok(()) };
-    match tx.volatile().wait(address, boot) {
-        Some(retry_after) => Err(Refusal::Limited { source_address: address.clone(), retry_after }),
-        None => Ok(()),
-    }
 }
 
 fn refused((reason, text): Refused) -> Outcome {

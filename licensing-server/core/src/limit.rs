@@ -1,6 +1,6 @@
 //! How often one source may fail: guessing keys must cost time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headroom_core::{Millis, Text};
 
@@ -15,6 +15,7 @@ const MAX_SOURCES: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Limits {
     whole_at: BTreeMap<Text, Millis>,
+    refused: BTreeSet<Text>,
 }
 
 impl Limits {
@@ -26,9 +27,17 @@ impl Limits {
         (debt > most).then(|| debt.since(most))
     }
 
+    /// Whether a source is refused for the first time since it last was heard: a line in the audit is
+    /// enough for all of them.
+    pub fn refuse(&mut self, source: &Text) -> bool {
+        self.refused.insert(source.clone())
+    }
+
     /// Counts a failure.
     pub fn failed(&mut self, source: &Text, boot: Millis) {
         self.whole_at.retain(|_, at| *at > boot);
+        self.refused.remove(source);
+        self.refused.retain(|source| self.whole_at.contains_key(source));
         if self.whole_at.len() >= MAX_SOURCES && !self.whole_at.contains_key(source) {
             // The one that failed least.
             let least = self.whole_at.iter().min_by_key(|(_, at)| **at).map(|(source, _)| source.clone());
@@ -57,7 +66,9 @@ mod tests {
         assert_eq!(limits.wait(&Text::default(), boot), None, "another source");
         boot = boot.plus(LIMIT_EVERY);
         assert_eq!(limits.wait(&source, boot), None);
+        assert!(limits.refuse(&source) && !limits.refuse(&source), "noted once");
         limits.failed(&source, boot);
+        assert!(limits.refuse(&source), "and again after it was heard");
         assert_eq!(limits.wait(&source, boot), Some(LIMIT_EVERY));
         boot = boot.plus(LIMIT_EVERY.times(LIMIT_FAILURES));
         limits.failed(&Text::default(), boot);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use headroom_core::activation::{Ending, Offer};
 use headroom_core::entitlement::EntitlementKey;
 use headroom_core::fingerprint::Fingerprint;
-use headroom_core::license::{LicenseDocument, LicensedFeature, MAX_FEATURES, Metric};
+use headroom_core::license::{LicensedFeature, MAX_FEATURES, Metric};
 use headroom_core::{Feature, Millis, Text, Units};
 use headroom_proto::licensing as pb;
 use headroom_shared::convert::{FieldError, decode};
@@ -92,19 +92,6 @@ fn terms_of(terms: &Terms) -> pb::Terms {
     }
 }
 
-fn promised(document: &LicenseDocument) -> pb::Terms {
-    pb::Terms {
-        sku: document.sku.to_string(),
-        plan: document.plan.to_string(),
-        customer: document.customer.to_string(),
-        features: granted(&document.features),
-        not_before_ms: document.not_before.0,
-        not_after_ms: document.not_after.map_or(0, |end| end.0),
-        grace_days: document.grace_days.unwrap_or(0),
-        trial: document.trial,
-    }
-}
-
 pub(crate) fn trial(offer: &Offer) -> pb::Trial {
     pb::Trial { sku: offer.sku.to_string(), features: granted(&offer.features) }
 }
@@ -141,7 +128,7 @@ pub(crate) fn activation(state: &State, activation: &Activation) -> pb::Activati
     };
     pb::Activation {
         license: document.license.to_string(),
-        terms: Some(promised(document)),
+        terms: Some(terms_of(&Terms::of(document))),
         fingerprint: document.fingerprint.to_string(),
         machine: activation.machine.map(|machine| machine.to_string()).unwrap_or_default(),
         key: activation.key.map(|key| key.to_string()).unwrap_or_default(),

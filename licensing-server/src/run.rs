@@ -1,8 +1,5 @@
 //! What each command does.
 
-use std::io::Read as _;
-use std::path::Path;
-
 use anyhow::{Context, bail};
 use headroom_core::activation::MAX_XML;
 use headroom_proto::licensing as pb;
@@ -68,7 +65,8 @@ async fn ask(desk: &Desk, command: Command, json: bool) -> anyhow::Result<()> {
             })
         }
         Command::Answer { request } => {
-            let document = read_request(&request)?;
+            let document = print::read(&request, MAX_XML)
+                .with_context(|| format!("cannot read {}", request.display()))?;
             let answer = told(activation.answer_machine(pb::AnswerMachineRequest { document }).await)?;
             let xml = String::from_utf8(answer.document).context("the answer is no text")?;
             output::done(json, &json!({"document": xml}), || xml.clone())
@@ -155,18 +153,6 @@ async fn trial(desk: &Desk, command: Trial, json: bool) -> anyhow::Result<()> {
             Ok(output::trials(&told(licensing.list_trials(pb::ListTrialsRequest {}).await)?, json)?)
         }
     }
-}
-
-fn read_request(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut document = Vec::new();
-    let most = u64::try_from(MAX_XML)? + 1;
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin().take(most).read_to_end(&mut document)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut document))
-    };
-    read.with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(document)
 }
 
 fn init(folder: &Folder, names: &[String], json: bool) -> anyhow::Result<()> {

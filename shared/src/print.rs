@@ -1,6 +1,7 @@
-//! Standard output of the command lines.
+//! Standard input and output of the command lines, and words for people.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::path::Path;
 
 /// Writes to standard output. A reader that has seen enough is no error.
 ///
@@ -20,6 +21,33 @@ pub fn write(text: &str) -> io::Result<()> {
 /// As [`write()`].
 pub fn line(text: impl AsRef<str>) -> io::Result<()> {
     write(&format!("{}\n", text.as_ref()))
+}
+
+/// Reads a file, or standard input when it is `-`: at most one byte more than `most`, so that what is too
+/// large shows as such and costs no more.
+///
+/// # Errors
+/// What the system says.
+pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let (mut bytes, limit) = (Vec::new(), u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1));
+    if path.as_os_str() == "-" {
+        io::stdin().take(limit).read_to_end(&mut bytes)?;
+    } else {
+        std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// An error with all that led to it.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// The word people use for a protobuf enum value: `DENIAL_REASON_DRAINING` without its prefix, in lower

@@ -20,6 +20,8 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
 
+use crate::print::causes;
+
 pub use unix::{ConnectError, unix_channel, within};
 
 /// Largest message that is read, in bytes; the default of generated services.
@@ -131,16 +133,6 @@ pub enum ServeError {
         /// What the library says.
         why: String,
     },
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// How patient a server is.

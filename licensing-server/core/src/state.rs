@@ -75,6 +75,21 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// What a license promises.
+    #[must_use]
+    pub fn of(document: &LicenseDocument) -> Self {
+        Self {
+            sku: document.sku.clone(),
+            plan: document.plan.clone(),
+            customer: document.customer.clone(),
+            features: document.features.clone(),
+            not_before: document.not_before,
+            not_after: document.not_after,
+            grace_days: document.grace_days,
+            trial: document.trial,
+        }
+    }
+
     /// Writes them into a license.
     pub(crate) fn write_to(&self, document: &mut LicenseDocument) {
         document.sku = self.sku.clone();

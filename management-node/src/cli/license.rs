@@ -1,6 +1,5 @@
 //! `license …` and `test-mode …`.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -223,7 +222,7 @@ async fn settle(licenses: &mut Licenses, json: bool, command: License) -> anyhow
             answer.map_err(plain)?.into_inner().settlement
         }
         License::Complete { file } => {
-            let document = read(&file)?;
+            let document = print::read(&file, MAX_XML).with_context(|| file.display().to_string())?;
             let answer = licenses.complete_request(pb::CompleteRequestRequest { document }).await;
             answer.map_err(plain)?.into_inner().settlement
         }
@@ -238,18 +237,6 @@ async fn settle(licenses: &mut Licenses, json: bool, command: License) -> anyhow
         })?;
     }
     if refused { bail!("the licensing server refused: {refusal}") } else { Ok(()) }
-}
-
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut document = Vec::new();
-    let most = u64::try_from(MAX_XML)? + 1;
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().take(most).read_to_end(&mut document)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut document))
-    };
-    read.with_context(|| file.display().to_string())?;
-    Ok(document)
 }
 
 /// Does what is asked of test mode.

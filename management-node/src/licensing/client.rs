@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use headroom_core::activation::MAX_XML;
+use headroom_shared::print::causes;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Proxy, StatusCode, Url};
 
@@ -59,16 +60,6 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     address: String,
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// An HTTPS client: trusting an authority's file instead of the system's, through a proxy, if given. The

@@ -139,6 +139,18 @@ impl Folder {
         Ok(keys)
     }
 
+    /// Has the files say what the register says: the key that signs, and the keys that machines may trust.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn agree(&self, signing: &SigningKey, all: &[PublicKey]) -> anyhow::Result<()> {
+        let public: String = all.iter().map(|key| format!("{key}\n")).collect();
+        if std::fs::read_to_string(self.vendor_key()).ok().as_deref() != Some(&public) {
+            self.write_vendor_keys(all)?;
+        }
+        if self.signing_keys()?.len() > 1 { self.write_signing_keys(&[signing]) } else { Ok(()) }
+    }
+
     /// Writes the signing keys in one step.
     ///
     /// # Errors

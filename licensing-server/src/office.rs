@@ -90,6 +90,8 @@ impl Office {
                 first
             }
         };
+        // A rotation that was cut short is completed: what the files say follows from the register.
+        folder.agree(&key, &register.view().state.keys.iter().map(|known| known.key).collect::<Vec<_>>())?;
         let (folder, key) = (folder.clone(), watch::Sender::new(key));
         let inner = Inner { folder, register, key, rotating: Mutex::new(()), clock };
         Ok((Self(Arc::new(inner)), committer))

@@ -176,7 +176,7 @@ pub(crate) fn support(
         denial.at >= since && call.is_none_or(|call| denial.call.info.call == *call)
     };
     let denials = state.denials.values().filter(wanted).map(|denial| denied(state, denial));
-    let notes = state.notes.values().filter(|note| call.is_none() && note.at >= since).map(|note| {
+    let notes = state.all_notes().filter(|(_, note)| call.is_none() && note.at >= since).map(|(_, note)| {
         pb::SupportLine { at_ms: note.at.0, about: note.about.to_string(), text: note.text.to_string() }
     });
     let mut lines: Vec<_> = denials.chain(notes).collect();

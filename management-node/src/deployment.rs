@@ -79,7 +79,6 @@ pub struct Deployment {
     authority: Credentials,
     server: Credentials,
     vendors: TrustedKeys,
-    machine_key: SigningKey,
 }
 
 /// How a machine is identified.
@@ -164,10 +163,11 @@ impl Deployment {
             let text = format!("licensing = {licensing:?}\n");
             tls::write_public(&path, text.as_bytes()).map_err(|why| file(&path, why))?;
         }
-        let machine_key = make_machine(dir)?;
+        make_machine_id(dir)?;
+        make_machine_key(dir)?;
         // The log comes last: only with it the folder is a deployment.
         drop(DiskLog::create(&dir.join(LOG), generation)?);
-        Ok(Self { dir: dir.into(), authority, server, vendors, machine_key })
+        Ok(Self { dir: dir.into(), authority, server, vendors })
     }
 
     /// Opens a deployment.
@@ -184,7 +184,6 @@ impl Deployment {
             authority: Credentials::load(dir, AUTHORITY)?,
             server: Credentials::load(dir, SERVER)?,
             vendors,
-            machine_key: machine_key(dir)?,
         })
     }
 
@@ -202,10 +201,33 @@ impl Deployment {
         &self.vendors
     }
 
-    /// The key that this machine signs its license requests with.
-    #[must_use]
-    pub const fn machine_key(&self) -> &SigningKey {
-        &self.machine_key
+    /// The key that this machine signs its license requests with. A deployment of an earlier version gets
+    /// one; a machine that the vendor knows by its key does not get another in its place.
+    ///
+    /// # Errors
+    /// When it is damaged, or missing although the vendor knows it.
+    pub fn machine_key(&self, certified: bool) -> Result<SigningKey, DeploymentError> {
+        let path = self.dir.join(MACHINE_KEY);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound && !certified => {
+                return make_machine_key(&self.dir);
+            }
+            Err(why) => return Err(DeploymentError::File { path, why }),
+        };
+        let mut seed = [0; 32];
+        match hex::decode_to_slice(text.trim(), &mut seed) {
+            Ok(()) => Ok(SigningKey::from_seed(&seed)),
+            Err(_) => Err(DeploymentError::MachineKey(path)),
+        }
+    }
+
+    /// Makes the id that identifies this machine where nothing else stays, unless it is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_machine_id(&self) -> Result<(), DeploymentError> {
+        if self.dir.join(MACHINE_ID).exists() { Ok(()) } else { make_machine_id(&self.dir) }
     }
 
     /// Where the administration is served.
@@ -235,33 +257,20 @@ impl Deployment {
     }
 }
 
-/// Makes this machine's key and the id that identifies it where nothing else stays.
-fn make_machine(dir: &Path) -> Result<SigningKey, DeploymentError> {
-    let (mut seed, mut id) = ([0; 32], [0; 16]);
-    for bytes in [&mut seed[..], &mut id[..]] {
-        getrandom::fill(bytes).map_err(|why| DeploymentError::Random(why.to_string()))?;
-    }
-    for (name, text) in [(MACHINE_ID, hex::encode(id)), (MACHINE_KEY, hex::encode(seed))] {
-        let path = dir.join(name);
-        tls::write_secret(&path, format!("{text}\n").as_bytes())
-            .map_err(|why| DeploymentError::File { path, why })?;
-    }
-    Ok(SigningKey::from_seed(&seed))
+fn make_secret<const N: usize>(path: PathBuf) -> Result<[u8; N], DeploymentError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|why| DeploymentError::Random(why.to_string()))?;
+    let text = format!("{}\n", hex::encode(bytes));
+    tls::write_secret(&path, text.as_bytes()).map_err(|why| DeploymentError::File { path, why })?;
+    Ok(bytes)
 }
 
-/// Reads this machine's key; a deployment of an earlier version gets one.
-fn machine_key(dir: &Path) -> Result<SigningKey, DeploymentError> {
-    let path = dir.join(MACHINE_KEY);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return make_machine(dir),
-        Err(why) => return Err(DeploymentError::File { path, why }),
-    };
-    let mut seed = [0; 32];
-    match hex::decode_to_slice(text.trim(), &mut seed) {
-        Ok(()) => Ok(SigningKey::from_seed(&seed)),
-        Err(_) => Err(DeploymentError::MachineKey(path)),
-    }
+fn make_machine_key(dir: &Path) -> Result<SigningKey, DeploymentError> {
+    Ok(SigningKey::from_seed(&make_secret(dir.join(MACHINE_KEY))?))
+}
+
+fn make_machine_id(dir: &Path) -> Result<(), DeploymentError> {
+    make_secret::<16>(dir.join(MACHINE_ID)).map(drop)
 }
 
 /// The machine this runs on: the one whose files are under `root`, or the one that the folder keeps.

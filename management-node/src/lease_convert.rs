@@ -195,6 +195,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
             status::precondition("ANSWERS_NO_REQUEST", text)
         }
         Refusal::NotActivated(_)
+        | Refusal::NeedsItsAnswer(_)
         | Refusal::MustBeReturned(_)
         | Refusal::TooManyRequests { .. }
         | Refusal::ReturnIsOut(_)

@@ -40,6 +40,7 @@ impl From<LicensingError> for Status {
             LicensingError::Submit(error) => error.into(),
             LicensingError::Answer(_) => status::bad_field("document", text),
             LicensingError::Unreachable(_) => status::reasoned(Code::Unavailable, "UNREACHABLE", text),
+            LicensingError::Meanwhile => status::precondition("SETTLED_MEANWHILE", text),
             LicensingError::Defect(_) => Self::internal(text),
         }
     }

@@ -24,7 +24,8 @@ fn advice(state: LicenseState, installed: &Installed) -> &'static str {
     match (state, installed.activated()) {
         (LicenseState::Active | LicenseState::NotYetValid, _) => "",
         (LicenseState::Grace, _) => "renew it now: its time is over, and so are its days of grace soon",
-        (LicenseState::Expired, _) => "renew it, then `license refresh`; or `license delete`",
+        (LicenseState::Expired, true) => "renew it, then `license refresh`; or `license return`",
+        (LicenseState::Expired, false) => "install a new one; `license delete` this one",
         (LicenseState::Corrupt, true) => "repair it: `license repair`",
         (LicenseState::Corrupt, false) => "have it issued anew for this machine's fingerprint",
         (LicenseState::ReturnPending, _) => "complete its return: `license export`, then `license complete`",

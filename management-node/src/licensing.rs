@@ -10,7 +10,7 @@ pub(crate) mod refresh;
 use std::sync::Arc;
 
 use headroom_core::activation::{AnswerError, MAX_XML, Wish, read_answer, write_request};
-use headroom_core::license::Nonce;
+use headroom_core::license::{Nonce, SigningKey};
 use headroom_core::signed::sign;
 use headroom_core::{Shared, Text};
 use headroom_shared::committer::{Handle, SubmitError};
@@ -43,6 +43,9 @@ pub enum LicensingError {
     /// It was only worth something at once, and the server cannot be reached.
     #[error("the licensing server cannot be reached: {0}")]
     Unreachable(Text),
+    /// Somebody else had it answered, or withdrew it.
+    #[error("the request was settled meanwhile: see `license list`")]
+    Meanwhile,
     /// A defect.
     #[error("{0}")]
     Defect(String),
@@ -61,16 +64,22 @@ pub enum Settled {
 pub struct Licensing {
     pool: Handle<PoolMachine>,
     deployment: Arc<Deployment>,
+    key: SigningKey,
     client: Option<Client>,
     /// One exchange at a time, so that nobody applies what another is about to.
     exchange: Mutex<()>,
 }
 
 impl Licensing {
-    /// With a client, or for files only.
+    /// With the key that this machine signs with, and with a client, or for files only.
     #[must_use]
-    pub fn new(pool: Handle<PoolMachine>, deployment: Arc<Deployment>, client: Option<Client>) -> Self {
-        Self { pool, deployment, client, exchange: Mutex::new(()) }
+    pub fn new(
+        pool: Handle<PoolMachine>,
+        deployment: Arc<Deployment>,
+        key: SigningKey,
+        client: Option<Client>,
+    ) -> Self {
+        Self { pool, deployment, key, client, exchange: Mutex::new(()) }
     }
 
     /// The licensing server's address, if one is configured.
@@ -99,7 +108,7 @@ impl Licensing {
             wish,
             nonce: draw()?,
             manual,
-            machine: self.deployment.machine_key().public_key(),
+            machine: self.key.public_key(),
             software: Text::clipped(SOFTWARE),
         };
         let open = self.requested(Command::Request(wanted)).await?;
@@ -112,7 +121,9 @@ impl Licensing {
     /// [`LicensingError`].
     pub async fn send(&self, open: Shared<LicenseRequest>) -> Result<Settled, LicensingError> {
         let _alone = self.exchange.lock().await;
-        let mut open = open;
+        // As it is now: somebody else may have sent it while this one waited.
+        let known = self.pool.view().state.requests.get(&open.request.nonce).cloned();
+        let mut open = known.ok_or(LicensingError::Meanwhile)?;
         for _ in 0..ATTEMPTS {
             match self.exchange(&open).await? {
                 Settled::Applied(Applied { renewed: Some(renewed), .. }) => open = renewed,
@@ -143,7 +154,8 @@ impl Licensing {
             }
         };
         let mark = match posted {
-            Ok(xml) => return Ok(Settled::Applied(self.apply(&xml, true).await?)),
+            // Only what was never out before is answered with the time of now.
+            Ok(xml) => return Ok(Settled::Applied(self.apply(&xml, !open.out()).await?)),
             // What may have been received once stays so, whatever became of it this time.
             Err(PostError::Unsent(why)) if open.sent => Mark::Unanswered(Text::clipped(&why)),
             Err(PostError::Unsent(why)) => Mark::Unsent(Text::clipped(&why)),
@@ -158,7 +170,7 @@ impl Licensing {
     /// # Errors
     /// When the request was made by another machine's key.
     fn xml(&self, open: &LicenseRequest) -> Result<String, LicensingError> {
-        let key = self.deployment.machine_key();
+        let key = &self.key;
         if open.request.machine != key.public_key() {
             let text = "the request was made with another machine key; cancel it and ask again";
             return Err(LicensingError::Defect(text.into()));

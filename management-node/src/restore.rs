@@ -56,6 +56,9 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 /// What a license would be here.
 fn verdict(pool: &Pool, installed: &Installed, here: &Fingerprint) -> (&'static str, String) {
     let time = pool.license_time(SystemClock.now().wall);
+    if installed.returning.is_some() {
+        return ("return_pending", "is being returned: it counts nothing".into());
+    }
     match validity(&installed.document, time, here) {
         Validity::Corrupt => {
             let differ = installed.document.fingerprint.differences(here);

@@ -37,6 +37,7 @@ const LINGER: Duration = Duration::from_millis(25);
 /// Whatever keeps it from serving.
 pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let deployment = Arc::new(Deployment::open(state)?);
+    deployment.keep_machine_id()?;
     let fingerprint = deployment::fingerprint(state, &config.machine_root, config.machine_identity)?;
     let boot_id =
         clock::boot_id(Path::new(BOOT_ID_PATH)).context("cannot tell which boot of the machine this is")?;
@@ -51,7 +52,8 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let (pool, mut committer) = committer::start::<PoolMachine>(log, Arc::new(SystemClock), options)?;
     let boot_id = BootId(boot_id);
     pool.submit(Command::Start { settings: config.settings(), fingerprint, boot_id }).await?;
-    let licensing = Arc::new(Licensing::new(pool.clone(), Arc::clone(&deployment), client));
+    let key = deployment.machine_key(pool.view().state.site.certificate.is_some())?;
+    let licensing = Arc::new(Licensing::new(pool.clone(), Arc::clone(&deployment), key, client));
 
     let nodes = rpc::bind(Listen::tls(config.listen, deployment.mutual_tls())).await?;
     let local = rpc::bind(Listen::unix(deployment.socket())).await?;

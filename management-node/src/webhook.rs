@@ -1,16 +1,23 @@
 //! Posts alarms to a receiver as JSON. It follows what is durable, beside the path of requests. An alarm
 //! that is on when the service starts is posted again: what happened between the last post and an end of
-//! the process is not lost, and a receiver knows alarms by name and subject.
+//! the process is not lost, and a receiver knows alarms by name and subject. So is what was cleared in the
+//! hour before.
 
 use std::time::Duration;
 
+use headroom_core::Millis;
+use headroom_core::time::Clock;
+use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::Handle;
+use headroom_shared::print::causes;
 use management_core::{AlarmKey, Event, PoolMachine};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::licensing::{ClientError, https};
 
+/// What was cleared so long before a start is told again.
+const RETOLD: Millis = Millis::HOUR;
 /// Posts that failed are tried again, waiting twice as long each time, until the last.
 const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
@@ -50,10 +57,12 @@ impl Webhook {
     /// Posts until the service ends.
     pub(crate) async fn run(self, pool: Handle<PoolMachine>) {
         let mut events = pool.events();
-        self.catch_up(&pool).await;
+        let mut heard = Millis(SystemClock.now().wall.0 - RETOLD.0);
+        self.catch_up(&pool, heard).await;
         loop {
             match events.recv().await {
                 Ok(committed) => {
+                    heard = committed.time;
                     for event in &committed.events {
                         match event {
                             Event::AlarmRaised { key, text, at } => {
@@ -66,17 +75,22 @@ impl Webhook {
                         }
                     }
                 }
-                // While a receiver was away more happened than is kept: what is on now matters.
-                Err(RecvError::Lagged(_)) => self.catch_up(&pool).await,
+                // While a receiver was away more happened than is kept.
+                Err(RecvError::Lagged(_)) => self.catch_up(&pool, heard).await,
                 Err(RecvError::Closed) => return,
             }
         }
     }
 
-    async fn catch_up(&self, pool: &Handle<PoolMachine>) {
+    /// Tells what is on, and what was cleared since a time.
+    async fn catch_up(&self, pool: &Handle<PoolMachine>, since: Millis) {
         let book = pool.view().state.alarm_book.clone();
-        for (key, record) in book.iter().filter(|(_, record)| record.cleared_at.is_none()) {
-            self.send(&post("raised", key, record.text.as_str(), record.raised_at.0)).await;
+        for (key, record) in &book {
+            match record.cleared_at {
+                None => self.send(&post("raised", key, record.text.as_str(), record.raised_at.0)).await,
+                Some(at) if at >= since => self.send(&post("cleared", key, "", at.0)).await,
+                Some(_) => {}
+            }
         }
     }
 
@@ -86,7 +100,8 @@ impl Webhook {
             let why = match request.body(body.to_string()).send().await {
                 Ok(response) if response.status().is_success() => return,
                 Ok(response) => response.status().to_string(),
-                Err(error) => error.to_string(),
+                // The address may hold a secret.
+                Err(error) => causes(&error.without_url()),
             };
             tracing::warn!(why, "the alarm's receiver did not take it");
             tokio::time::sleep(Duration::from_secs(wait)).await;

@@ -212,11 +212,9 @@ pub(crate) fn cancel(tx: &mut PoolTx<'_>, at: Millis, nonce: Nonce) -> Result<()
     Ok(())
 }
 
-/// Deletes a license that counts no more, or that was installed from a file.
+/// Deletes a license that was installed from a file.
 pub(crate) fn delete(tx: &mut PoolTx<'_>, at: Millis, license: &LicenseId) -> Result<(), Refusal> {
-    let installed = tx.state().installed(license)?;
-    let over = tx.state().license_state(installed, at) == crate::LicenseState::Expired;
-    if installed.activated() && !over {
+    if tx.state().installed(license)?.activated() {
         return Err(Refusal::MustBeReturned(license.clone()));
     }
     tx.emit(Event::LicenseRemoved { license: license.clone(), left: Left::Deleted, at });
@@ -251,9 +249,7 @@ pub(crate) fn apply(
         learned,
         resynchronized: (answer.outcome == Outcome::Resynchronized).then_some(now.wall),
     });
-    if let Some((clock, leap)) = tx.state().clock.and_then(|clock| clock.signed(now, answer.at, just_now)) {
-        set_clock(tx, clock, leap);
-    }
+    hear_time(tx, now, answer.at, just_now);
     let fulfilled = match &answer.outcome {
         Outcome::Done => true,
         Outcome::Refused(..) => false,
@@ -323,6 +319,13 @@ fn hold(tx: &mut PoolTx<'_>, at: Millis, answer: &Answer, licenses: Vec<Verified
         .collect();
     for (license, left) in gone {
         tx.emit(Event::LicenseRemoved { license, left, at });
+    }
+}
+
+/// Hears a time that the vendor signed.
+pub(crate) fn hear_time(tx: &mut PoolTx<'_>, now: Now, at: Millis, just_now: bool) {
+    if let Some((clock, leap)) = tx.state().clock.and_then(|clock| clock.signed(now, at, just_now)) {
+        set_clock(tx, clock, leap);
     }
 }
 

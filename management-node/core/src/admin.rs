@@ -4,7 +4,7 @@ use headroom_core::fingerprint::Fingerprint;
 use headroom_core::time::BootId;
 use headroom_core::{Charge, LegId, Millis, NodeName, Now, Shared};
 
-use crate::activation::set_clock;
+use crate::activation::{hear_time, set_clock};
 use crate::command::Refusal;
 use crate::event::Event;
 use crate::license_clock::LicenseClock;
@@ -34,8 +34,12 @@ pub(crate) fn start(
     }
 }
 
-pub(crate) fn install_license(tx: &mut PoolTx<'_>, installed: Installed) -> Result<(), Refusal> {
+pub(crate) fn install_license(tx: &mut PoolTx<'_>, now: Now, installed: Installed) -> Result<(), Refusal> {
     let document = &installed.document;
+    // What came by an activation goes by a return; taken out of its answer it would stay for ever.
+    if installed.activated() {
+        return Err(Refusal::NeedsItsAnswer(document.license.clone()));
+    }
     if let Some(before) = tx.state().licenses.get(&document.license) {
         return if before.signed == installed.signed {
             Ok(())
@@ -51,7 +55,9 @@ pub(crate) fn install_license(tx: &mut PoolTx<'_>, installed: Installed) -> Resu
             here: Box::new(here.clone()),
         });
     }
+    let issued_at = document.issued_at;
     tx.emit(Event::LicenseInstalled(Shared::new(installed)));
+    hear_time(tx, now, issued_at, false);
     Ok(())
 }
 

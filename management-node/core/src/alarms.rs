@@ -230,7 +230,8 @@ impl Pool {
                 let text = format!("silent for longer than the session TTL; {lapsed} leases were returned");
                 notes.push(AlarmNote::new("session_lapsed", &holder.node, text));
             }
-            let silent = holder.silent_since.map(|since| at.since(since));
+            // A second machine that is gone is no loss of contact.
+            let silent = holder.silent_since.filter(|_| holder.instance == 0).map(|since| at.since(since));
             let longest = CONTACT.iter().find(|(span, _)| silent.is_some_and(|silent| silent >= *span));
             if let (Some((_, name)), Some(silent)) = (longest, silent) {
                 let text = format!("nothing was heard of the node for {}", days(silent));
@@ -252,20 +253,17 @@ impl Pool {
         if let Some(record) = self.alarm_book.get_mut(key) {
             record.cleared_at = Some(at);
         }
-        let old =
-            |record: &AlarmRecord| record.cleared_at.is_some_and(|then| at.since(then) >= FORGOTTEN_AFTER);
-        let forgotten: Vec<_> =
-            self.alarm_book.iter().filter(|(_, record)| old(record)).map(|(key, _)| key.clone()).collect();
-        for key in forgotten {
-            self.alarm_book.remove(&key);
-        }
-        // Of more than the book holds, the one that was cleared first goes.
-        if self.alarm_book.len() > MAX_ALARMS {
-            let cleared = self.alarm_book.iter().filter_map(|(key, record)| Some((record.cleared_at?, key)));
-            if let Some(oldest) = cleared.min().map(|(_, key)| key.clone()) {
-                self.alarm_book.remove(&oldest);
-            }
-        }
+    }
+
+    /// Alarms that were cleared long ago and, of more than the book holds, those that were cleared first.
+    fn forgettable(&self, at: Millis) -> Vec<AlarmKey> {
+        let cleared = self.alarm_book.iter().filter_map(|(key, record)| Some((record.cleared_at?, key)));
+        let mut cleared: Vec<_> = cleared.collect();
+        cleared.sort();
+        let surplus = self.alarm_book.len().saturating_sub(MAX_ALARMS);
+        let old = |then: Millis| at.since(then) >= FORGOTTEN_AFTER;
+        let gone = cleared.into_iter().enumerate().filter(|(nth, (then, _))| *nth < surplus || old(*then));
+        gone.map(|(_, (_, key))| key.clone()).collect()
     }
 }
 
@@ -342,5 +340,8 @@ pub(crate) fn watch(tx: &mut PoolTx<'_>, at: Millis, around: Vec<AlarmNote>) {
         .collect();
     for key in over {
         tx.emit(Event::AlarmCleared { key, at });
+    }
+    for key in tx.state().forgettable(at) {
+        tx.emit(Event::AlarmForgotten(key));
     }
 }

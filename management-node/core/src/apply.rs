@@ -160,6 +160,9 @@ impl Pool {
             }
             Event::AlarmRaised { key, text, at } => self.raise_alarm(key, text, *at),
             Event::AlarmCleared { key, at } => self.clear_alarm(key, *at),
+            Event::AlarmForgotten(key) => {
+                self.alarm_book.remove(key);
+            }
             Event::Restored(part) => self.restore(part),
         }
     }

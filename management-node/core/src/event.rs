@@ -356,6 +356,9 @@ pub enum Event {
         #[n(1)]
         at: Millis,
     },
+    /// An alarm that was cleared long ago leaves the book.
+    #[n(34)]
+    AlarmForgotten(#[n(0)] AlarmKey),
     /// A part of a snapshot.
     #[n(20)]
     Restored(#[n(0)] Box<Part>),

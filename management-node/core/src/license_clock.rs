@@ -112,8 +112,9 @@ impl LicenseClock {
     pub fn signed(&self, now: Now, at: Millis, just_now: bool) -> Option<(Self, Millis)> {
         let shown = self.time(now.wall).max(self.expected(now));
         let leap = Millis(at.0.saturating_sub(shown.0));
-        // A server's clock that differs by seconds, or the time an answer takes, moves nothing.
-        if leap.0.abs() <= Millis::MINUTE.0 || (leap.0 < 0 && !just_now) {
+        // The time that an answer takes, or a server's clock that is behind by seconds, lowers nothing.
+        let lowers = just_now && leap.0 < -Millis::MINUTE.0;
+        if leap.0 <= 0 && !lowers {
             return None;
         }
         Some((self.marked(now, at, None), leap))
@@ -243,6 +244,9 @@ mod tests {
         assert_eq!(machine.clock.signed(now, START, false), None, "an old file");
         let (clock, leap) = machine.clock.signed(now, START, true).expect("lowered");
         assert_eq!((clock.time(now.wall), leap), (START, back(Millis::DAY.times(11))));
-        assert_eq!(machine.clock.signed(now, clock.time(now.wall), true).map(|(c, _)| c), Some(clock));
+        let soon = clock.time(now.wall).plus(Millis(40_000));
+        let (later, _) = clock.signed(now, soon, false).expect("a license that begins now is valid now");
+        assert_eq!(later.time(now.wall), soon);
+        assert_eq!(later.signed(now, soon.plus(Millis(-30_000)), true), None, "an answer takes its time");
     }
 }

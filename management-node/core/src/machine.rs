@@ -40,10 +40,14 @@ impl Machine for PoolMachine {
     fn handle(tx: &mut PoolTx<'_>, now: Now, command: Command) -> Answer<Reply> {
         let mut cause = OverCommitCause::CapacityShrank;
         let mut looked = None;
-        look_at_clocks(tx, now);
+        // A start looks at them itself, once it is known whether the machine was booted meanwhile.
+        if !matches!(command, Command::Start { .. }) {
+            look_at_clocks(tx, now);
+        }
         let answer = match command {
             Command::Start { settings, fingerprint, boot_id } => {
                 admin::start(tx, now, settings, fingerprint, boot_id);
+                look_at_clocks(tx, now);
                 Answer::now(Reply::Done)
             }
             Command::Tick { around } => {
@@ -73,7 +77,7 @@ impl Machine for PoolMachine {
                 Answer::now(Reply::Changed(Ok(())))
             }
             Command::InstallLicense(installed) => {
-                Answer::now(Reply::Installed(admin::install_license(tx, *installed)))
+                Answer::now(Reply::Installed(admin::install_license(tx, now, *installed)))
             }
             Command::AddNode { node, certificate } => {
                 Answer::now(Reply::NodeAdded(admin::add_node(tx, now.wall, node, certificate)))

@@ -7,8 +7,9 @@ use minicbor::{Decode, Encode};
 use crate::event::Event;
 use crate::state::Pool;
 
-/// Most notes that are kept; the newest.
+/// Most lines about alarms, and most others, that are kept; the newest.
 pub const MAX_NOTES: usize = 10_000;
+const ALARM: &str = "alarm";
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -50,7 +51,7 @@ impl Pool {
                 let text = format!("request {} ({}): {outcome}", request.sequence, request.wish.word());
                 (*at, "request", text)
             }
-            Event::ClockSet { clock, leap } if leap.0 != 0 => {
+            Event::ClockSet { clock, leap } if leap.0.abs() >= Millis::MINUTE.0 => {
                 let (by, to) = (leap.0 / 1000, clock.mark);
                 (to, "clock", format!("license time leapt by {by} s"))
             }
@@ -60,11 +61,9 @@ impl Pool {
                 (*at, "test_mode", format!("test mode is off: {how}"))
             }
             Event::AlarmRaised { key, text, at } => {
-                (*at, "alarm", format!("raised {} {}: {text}", key.name, key.subject))
+                (*at, ALARM, format!("raised {} {}: {text}", key.name, key.subject))
             }
-            Event::AlarmCleared { key, at } => {
-                (*at, "alarm", format!("cleared {} {}", key.name, key.subject))
-            }
+            Event::AlarmCleared { key, at } => (*at, ALARM, format!("cleared {} {}", key.name, key.subject)),
             Event::NodeAdded { node, at, .. } => (*at, "node", format!("node {node} added")),
             Event::NodeRemoved { node, at } => (*at, "node", format!("node {node} removed")),
             Event::SessionLapsed { holder, leases, at: Some(at) } => {
@@ -83,12 +82,20 @@ impl Pool {
         self.put_note(self.counters.note, &Shared::new(note));
     }
 
+    /// Keeps a line. Alarms have a bound of their own: thousands of nodes can raise them at once.
     pub(crate) fn put_note(&mut self, number: u64, note: &Shared<Note>) {
-        self.notes.insert(number, Shared::clone(note));
-        while self.notes.len() > MAX_NOTES
-            && let Some(oldest) = self.notes.get_min().map(|(number, _)| *number)
+        let alarm = note.about.as_str() == ALARM;
+        let notes = if alarm { &mut self.alarm_notes } else { &mut self.notes };
+        notes.insert(number, Shared::clone(note));
+        while notes.len() > MAX_NOTES
+            && let Some(oldest) = notes.get_min().map(|(number, _)| *number)
         {
-            self.notes.remove(&oldest);
+            notes.remove(&oldest);
         }
+    }
+
+    /// Every line, alarms first; each kind in the order of its numbers.
+    pub fn all_notes(&self) -> impl Iterator<Item = (&u64, &Shared<Note>)> {
+        self.alarm_notes.iter().chain(self.notes.iter())
     }
 }

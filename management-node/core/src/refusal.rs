@@ -110,6 +110,12 @@ pub enum Refusal {
     /// A license that was activated is returned, not deleted.
     #[error("license: {0} was activated with a key; return it, so that the key can be used again")]
     MustBeReturned(LicenseId),
+    /// A license that was activated comes with the answer to its request only.
+    #[error(
+        "license: {0} comes by an activation: add its key with `license add`, or complete its request with the \
+         whole answer"
+    )]
+    NeedsItsAnswer(LicenseId),
     /// The key's license is installed.
     #[error("key: it is active here already, with license {0}")]
     KeyInstalled(LicenseId),

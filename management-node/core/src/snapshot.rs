@@ -35,7 +35,7 @@ impl Pool {
         let clock = self.clock.iter().map(|clock| restored(Part::Clock(*clock)));
         let test_mode = std::iter::once_with(|| restored(Part::TestMode(self.test_mode)));
         let alarms = self.alarm_book.iter().map(|(key, a)| restored(Part::Alarm(key.clone(), a.clone())));
-        let notes = self.notes.iter().map(|(n, note)| restored(Part::Note(*n, Shared::clone(note))));
+        let notes = self.all_notes().map(|(n, note)| restored(Part::Note(*n, Shared::clone(note))));
         let counters = std::iter::once_with(|| restored(Part::Counters(self.counters)));
         identity
             .chain(licenses)

@@ -371,8 +371,10 @@ pub struct Pool {
     pub test_mode: TestMode,
     /// When each alarm was raised and cleared.
     pub alarm_book: OrdMap<AlarmKey, AlarmRecord>,
-    /// The support log beside the denials.
+    /// The support log beside denials and alarms.
     pub notes: OrdMap<u64, Shared<Note>>,
+    /// The support log of alarms.
+    pub alarm_notes: OrdMap<u64, Shared<Note>>,
     /// What was handed out last.
     pub counters: Counters,
 }

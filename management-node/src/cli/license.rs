@@ -98,7 +98,7 @@ pub enum License {
         #[arg(long)]
         manual: bool,
     },
-    /// Delete a license that expired, or that was installed from a file
+    /// Delete a license that was installed from a file
     Delete {
         /// The license
         license: String,
@@ -192,7 +192,7 @@ async fn export(licenses: &mut Licenses, json: bool, request: String, out: &Path
     if !to_file {
         return show(json, serde_json::json!({ "document": xml }), || print::write(&xml));
     }
-    tls::write_public(out, xml.as_bytes()).with_context(|| out.display().to_string())?;
+    tls::write_secret(out, xml.as_bytes()).with_context(|| out.display().to_string())?;
     show(json, serde_json::json!({ "file": out }), || {
         print::line(format!("wrote {}; have it answered, then: license complete FILE", out.display()))
     })

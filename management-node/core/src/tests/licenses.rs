@@ -188,6 +188,31 @@ fn what_was_installed_from_a_file_stays_when_an_answer_does_not_list_it() {
 }
 
 #[test]
+fn a_license_taken_out_of_its_answer_is_not_installed_as_a_file() {
+    let mut f = Fixture::new();
+    let document = LicenseDocument { machine_sequence: 3, ..license("L", "call", 10, 0) };
+    assert_eq!(f.install(document), Err(Refusal::NeedsItsAnswer(id("L"))));
+}
+
+#[test]
+fn a_reboot_counts_the_time_up_once_and_a_fresh_license_counts_at_once() {
+    let mut f = Fixture::new();
+    f.leap(Millis::DAY.times(3));
+    let before = f.bench.state.license_time(f.now.wall);
+    f.bench.restart();
+    // Off for 40 days, up for 7 when the service starts.
+    f.now = Now { wall: f.now.wall.plus(Millis::DAY.times(47)), boot: Millis::DAY.times(7) };
+    let settings = Settings::default();
+    f.run(Command::Start { settings, fingerprint: fingerprint("here"), boot_id: BootId([2; 16]) });
+    let shown = f.bench.state.license_time(f.now.wall);
+    assert_eq!(shown, before.plus(Millis::DAY.times(7)));
+    let mut document = license("L", "call", 10, 0);
+    (document.not_before, document.issued_at) = (f.now.wall, f.now.wall);
+    f.install(document).expect("installs");
+    assert_eq!(f.state_of("L"), Some(LicenseState::Active), "its vendor's time is believed");
+}
+
+#[test]
 fn expiry_and_grace_act_at_the_next_request_and_no_clock_that_is_set_back_revives() {
     let mut f = Fixture::new();
     let end = f.now.wall.plus(Millis::HOUR);

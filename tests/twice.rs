@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use headroom_core::activation::read_answer;
+use headroom_core::license::{PublicKey, TrustedKeys};
 use headroom_tests::faketime;
 use headroom_tests::licensing::{Site, Vendor, path};
 
@@ -41,6 +43,28 @@ fn a_replayed_answer_is_refused_on_the_same_and_on_another_machine() {
     other.run(&["license", "add", &vendor.sell("call=3"), "--manual"]);
     let refused = other.fails(&["license", "complete", path(&answer)]);
     assert!(refused.contains("belongs to another management node"), "{refused}");
+}
+
+#[test]
+fn a_license_taken_out_of_its_answer_is_refused_as_a_file() {
+    let vendor = Vendor::start();
+    let key = vendor.sell("call=10");
+    let site = Site::start(&vendor, "01:00:18");
+    site.run(&["license", "add", &key, "--manual"]);
+    let answer = vendor.answer(&site.export(""));
+    site.run(&["license", "complete", path(&answer)]);
+    let trusted: TrustedKeys = fs::read_to_string(vendor.state().join("vendor.pub"))
+        .expect("the vendor's keys")
+        .lines()
+        .map(|line| line.parse::<PublicKey>().expect("a key"))
+        .collect();
+    let answer = read_answer(&fs::read(answer).expect("the answer"), &trusted).expect("an answer");
+    let file = site.desk().join("taken.license");
+    fs::write(&file, answer.licenses[0].signed().to_file()).expect("written");
+    site.run(&["license", "return", &site.license()]);
+    let refused = site.fails(&["license", "install", path(&file)]);
+    assert!(refused.contains("comes by an activation"), "{refused}");
+    assert_eq!(site.capacity(), 0);
 }
 
 #[test]

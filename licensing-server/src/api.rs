@@ -45,6 +45,7 @@ fn refused(refusal: &Refusal, text: String) -> Status {
         | Refusal::NotActive
         | Refusal::Succession(_)
         | Refusal::NotSuccessor(_)
+        | Refusal::TooLarge { .. }
         | Refusal::TooMany { .. } => status::precondition("REFUSED", text),
     }
 }
@@ -242,8 +243,8 @@ impl LicensingService for Office {
         let before = decode::page(&message.page_token)?.unwrap_or(u64::MAX);
         let size = decode::page_size(message.page_size, DEFAULT_AUDIT, MAX_AUDIT_PAGE);
         let state = self.state();
-        let mut found = state.audit.range(..before).rev();
-        let entries: Vec<_> = found.by_ref().take(size).map(|(n, entry)| convert::audit(*n, entry)).collect();
+        let mut found = state.audited(before);
+        let entries: Vec<_> = found.by_ref().take(size).map(|(n, entry)| convert::audit(n, entry)).collect();
         let last = entries.last().map(|entry| entry.number.to_string());
         let next_page_token = found.next().and(last).unwrap_or_default();
         Ok(Response::new(pb::ListAuditResponse { entries, next_page_token }))

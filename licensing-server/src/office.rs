@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use headroom_core::activation::{RequestError, read_request, write_answer};
@@ -16,6 +17,8 @@ use tokio::sync::{Mutex, watch};
 
 use crate::folder::Folder;
 
+/// How long a command may wait to be decided.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a trial lasts, in months.
 const TRIAL_MONTHS: i64 = 3;
 
@@ -129,7 +132,7 @@ impl Office {
     /// # Errors
     /// [`Unanswered::Refused`] with what is wrong with it.
     pub async fn submit(&self, command: Command) -> Result<Reply, Unanswered> {
-        match self.0.register.submit(command).await?.reply {
+        match self.0.register.submit_within(command, PATIENCE).await?.reply {
             Reply::Refused(refusal) => Err(refusal.into()),
             reply => Ok(reply),
         }

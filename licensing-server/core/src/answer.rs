@@ -11,7 +11,9 @@ use headroom_core::{LicenseId, Millis, Now, Shared, Text};
 use crate::command::{Fresh, Refusal, Reply, Source};
 use crate::event::Event;
 use crate::machine::RegisterTx;
-use crate::state::{Activation, AnswerDraft, Answered, AuditEntry, MachineRecord, State, Terms};
+use crate::state::{
+    Activation, AnswerDraft, Answered, AuditEntry, MAX_HOLDING_BYTES, MachineRecord, State, Terms, weight,
+};
 
 /// Why a machine's wish is not fulfilled: the reason, and a sentence.
 type Refused = (RefusalReason, String);
@@ -38,7 +40,13 @@ pub(crate) fn answer(
     let asked = Asked { request, machine: request.machine.id(), at: now.wall, fresh };
     if let Some(known) = asked.answered(tx.state()) {
         if known.request == digest {
-            let draft = known.draft.clone();
+            let mut draft = known.draft.clone();
+            // What became of it stays; licenses that were the machine's then and are not now are not told
+            // again. A machine that is restored from then would count them.
+            if tx.state().machines.get(&asked.machine).is_some_and(|record| record.revision > draft.revision)
+            {
+                draft = asked.draft(tx.state(), draft.outcome);
+            }
             audit(tx, &asked, source, &draft.outcome, "again: ");
             return Ok(Reply::Answered(Box::new(draft)));
         }
@@ -48,6 +56,7 @@ pub(crate) fn answer(
         return Ok(Reply::Answered(Box::new(asked.draft(tx.state(), outcome))));
     }
     let record = tx.state().machines.get(&asked.machine);
+    let new = record.is_none();
     let outcome = if let Some(behind) = asked.behind(tx.state(), record) {
         refused(behind)
     } else if record.is_some_and(|record| !record.unused(request.sequence)) || request.sequence == 0 {
@@ -58,8 +67,12 @@ pub(crate) fn answer(
             Err(why) => refused(why),
         }
     };
+    // Guesses cost, and so does whatever a machine that nobody knows asks without a key: keys of machines
+    // are free to make.
+    let guessed = matches!(outcome, Outcome::Refused(RefusalReason::UnknownKey, _));
+    let stranger = new && !matches!(request.wish, Wish::Activate(_));
     if let Source::Network(address) = source
-        && matches!(outcome, Outcome::Refused(RefusalReason::UnknownKey, _))
+        && (guessed || stranger)
     {
         tx.volatile_mut().failed(address, now.boot);
     }
@@ -234,6 +247,12 @@ impl Asked<'_> {
         let license = self.fresh.license(tx.state(), number);
         let fingerprint = self.request.fingerprint.clone();
         let document = terms.license(license, fingerprint, self.number(), self.at);
+        let bytes = tx.state().held_bytes(self.machine) + weight(&document);
+        if bytes > MAX_HOLDING_BYTES {
+            let text =
+                format!("the machine's licenses would take {bytes} bytes, at most {MAX_HOLDING_BYTES} fit");
+            return Err((RefusalReason::TooManyLicenses, text));
+        }
         let machine = Some(self.machine);
         let activation = Activation { document, key, machine, at: self.at, ended: None, repairs: 0 };
         tx.emit(Event::Activated(Shared::new(activation)));
@@ -332,8 +351,14 @@ impl Asked<'_> {
     fn held<'s>(&self, state: &'s State) -> Vec<&'s Shared<Activation>> {
         let fetches = matches!(self.request.wish, Wish::Fetch(_));
         let issued = if fetches { state.issued_for(&self.request.fingerprint) } else { Vec::new() };
-        let held = state.of_machine(self.machine).chain(issued);
-        held.filter(|activation| activation.ended.is_none()).take(MAX_HOLDINGS).collect()
+        let mut bytes = 0;
+        let fits = |activation: &&Shared<Activation>| {
+            bytes += weight(&activation.document);
+            bytes <= MAX_HOLDING_BYTES
+        };
+        let held =
+            state.of_machine(self.machine).chain(issued).filter(|activation| activation.ended.is_none());
+        held.take(MAX_HOLDINGS).take_while(fits).collect()
     }
 
     fn draft(&self, state: &State, outcome: Outcome) -> AnswerDraft {

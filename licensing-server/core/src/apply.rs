@@ -7,7 +7,8 @@ use headroom_core::{LicenseId, Millis, Shared, Text};
 
 use crate::event::{Event, Part};
 use crate::state::{
-    Activation, Answered, Entitlement, MAX_ANSWERS, MAX_AUDIT, MAX_MISSING, MachineRecord, State, Terms,
+    Activation, Answered, AuditEntry, BY_VENDOR, Entitlement, MAX_ANSWERS, MAX_AUDIT, MAX_MISSING,
+    MachineRecord, State, Terms,
 };
 
 impl State {
@@ -15,6 +16,12 @@ impl State {
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::KeyAdded(known) => self.keys.push_back(known.clone()),
+            Event::LicenseIssued(issued) => {
+                let (document, at) = (issued.document.clone(), issued.document.issued_at);
+                let activation =
+                    Activation { document, key: None, machine: None, at, ended: None, repairs: 0 };
+                self.put_activation(&Shared::new(activation));
+            }
             Event::CustomerAdded(name, customer) => {
                 self.customers.insert(name.clone(), customer.clone());
             }
@@ -48,14 +55,21 @@ impl State {
             }
             Event::Audited(entry) => {
                 self.counters.audit += 1;
-                self.audit.insert(self.counters.audit, Shared::clone(entry));
-                while self.audit.len() > MAX_AUDIT
-                    && let Some(oldest) = self.audit.get_min().map(|(number, _)| *number)
-                {
-                    self.audit.remove(&oldest);
-                }
+                self.put_audit(self.counters.audit, entry);
             }
             Event::Restored(part) => self.restore(part),
+        }
+    }
+
+    /// Keeps an entry. What the vendor did has a bound of its own: others could ask until it is forgotten.
+    fn put_audit(&mut self, number: u64, entry: &Shared<AuditEntry>) {
+        let by_vendor = entry.source.as_str() == BY_VENDOR;
+        let entries = if by_vendor { &mut self.vendor_audit } else { &mut self.audit };
+        entries.insert(number, Shared::clone(entry));
+        while entries.len() > MAX_AUDIT
+            && let Some(oldest) = entries.get_min().map(|(number, _)| *number)
+        {
+            entries.remove(&oldest);
         }
     }
 
@@ -151,9 +165,7 @@ impl State {
     fn restore(&mut self, part: &Part) {
         match part {
             Part::Activation(activation) => self.put_activation(activation),
-            Part::Audit(number, entry) => {
-                self.audit.insert(*number, Shared::clone(entry));
-            }
+            Part::Audit(number, entry) => self.put_audit(*number, entry),
             Part::Tried(part, sku, license) => {
                 self.tried.insert((*part, sku.clone()), license.clone());
             }
@@ -170,7 +182,11 @@ impl State {
         let entitlements =
             self.entitlements.iter().map(|(k, e)| Event::EntitlementCreated(*k, Shared::clone(e)));
         let activations = self.activations.values().map(|a| Part::Activation(Shared::clone(a)));
-        let audit = self.audit.iter().map(|(n, entry)| Part::Audit(*n, Shared::clone(entry)));
+        let audit = self
+            .vendor_audit
+            .iter()
+            .chain(&self.audit)
+            .map(|(n, entry)| Part::Audit(*n, Shared::clone(entry)));
         let tried = self.tried.iter().map(|((part, sku), id)| Part::Tried(*part, sku.clone(), id.clone()));
         let counters = std::iter::once(Part::Counters(self.counters));
         let parts = activations.chain(tried).chain(audit).chain(counters).map(Event::Restored);

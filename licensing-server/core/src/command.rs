@@ -163,6 +163,16 @@ pub enum Refusal {
         /// When to come back.
         retry_after: Millis,
     },
+    /// Too large to be told to a machine.
+    #[error("{what}: they would take {bytes} bytes of an answer, at most {limit} fit")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// Bytes.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Too many of something.
     #[error("{what}: there are {limit} already, which is the limit")]
     TooMany {

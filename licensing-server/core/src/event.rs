@@ -3,6 +3,7 @@
 use headroom_core::activation::{Ending, MachineId, Offer};
 use headroom_core::entitlement::EntitlementKey;
 use headroom_core::fingerprint::{Fingerprint, Part as FingerprintPart};
+use headroom_core::license::{LicenseDocument, SignedLicense};
 use headroom_core::{LicenseId, Millis, Shared, Text};
 use minicbor::{Decode, Encode};
 
@@ -16,8 +17,11 @@ pub enum Event {
     /// A signing key was taken into use.
     #[n(0)]
     KeyAdded(#[n(0)] KnownKey),
-    /// A customer was added.
+    /// A license was issued, as versions wrote it that knew no activations.
     #[n(1)]
+    LicenseIssued(#[n(0)] Issued),
+    /// A customer was added.
+    #[n(14)]
     CustomerAdded(#[n(0)] Text, #[n(1)] Customer),
     /// An entitlement key was made.
     #[n(2)]
@@ -108,6 +112,17 @@ pub enum Event {
     /// A part of a snapshot.
     #[n(13)]
     Restored(#[n(0)] Part),
+}
+
+/// A license as versions wrote it that knew no activations.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Issued {
+    /// What it says.
+    #[n(0)]
+    pub document: LicenseDocument,
+    /// The bytes that were signed.
+    #[n(1)]
+    pub signed: SignedLicense,
 }
 
 /// A part of a snapshot that no event of service restores as it is.

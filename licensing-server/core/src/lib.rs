@@ -18,10 +18,10 @@ mod vendor;
 mod tests;
 
 pub use command::{Change, Command, Fresh, Refusal, Reply, Source};
-pub use event::{Event, Part};
+pub use event::{Event, Issued, Part};
 pub use limit::{LIMIT_EVERY, LIMIT_FAILURES, Limits};
 pub use machine::Register;
 pub use state::{
     Activation, AnswerDraft, Answered, AuditEntry, Counters, Customer, Entitlement, KnownKey, MAX_ANSWERS,
-    MAX_AUDIT, MachineRecord, State, Terms,
+    MAX_AUDIT, MAX_HOLDING_BYTES, MAX_OFFER_BYTES, MachineRecord, State, Terms,
 };

@@ -15,8 +15,17 @@ use minicbor::{Decode, Encode};
 
 /// Answers of a machine that are kept to be given again.
 pub const MAX_ANSWERS: usize = 8;
-/// Entries of the audit that are kept.
+/// Requests, and what the vendor did, that are kept for the audit: so many of each.
 pub const MAX_AUDIT: usize = 100_000;
+/// The source of what the vendor did.
+pub(crate) const BY_VENDOR: &str = "vendor";
+/// Bytes of a machine's licenses together, as encoded: an answer of 256 KiB carries them in base 64, each
+/// with a signature and a key.
+pub const MAX_HOLDING_BYTES: usize = 120 * 1024;
+/// Bytes of what can be tried, as encoded: it comes with the licenses.
+pub const MAX_OFFER_BYTES: usize = 24 * 1024;
+/// What a license takes beside what it says.
+const HOLDING_OVERHEAD: usize = 160;
 /// Numbers of a machine that may still come in, below its highest; older ones count as used.
 pub(crate) const MAX_MISSING: usize = 256;
 
@@ -341,8 +350,10 @@ pub struct State {
     pub machines: OrdMap<MachineId, Shared<MachineRecord>>,
     /// Products that can be tried, by stock keeping unit.
     pub trials: OrdMap<Text, Offer>,
-    /// The newest entries of the audit.
+    /// The newest requests.
     pub audit: OrdMap<u64, Shared<AuditEntry>>,
+    /// The newest of what the vendor did.
+    pub vendor_audit: OrdMap<u64, Shared<AuditEntry>>,
     /// What was handed out last.
     pub counters: Counters,
     // What follows from the above, to find it.
@@ -363,6 +374,25 @@ impl State {
     #[must_use]
     pub fn trusted(&self) -> TrustedKeys {
         self.keys.iter().map(|known| known.key).collect()
+    }
+
+    /// The audit, newest first, below a number.
+    pub fn audited(&self, before: u64) -> impl Iterator<Item = (u64, &Shared<AuditEntry>)> {
+        let mut newest = self.audit.range(..before).rev().peekable();
+        let mut vendors = self.vendor_audit.range(..before).rev().peekable();
+        std::iter::from_fn(move || {
+            let by_vendor = match (newest.peek(), vendors.peek()) {
+                (Some((one, _)), Some((two, _))) => two > one,
+                (one, _) => one.is_none(),
+            };
+            if by_vendor { vendors.next() } else { newest.next() }.map(|(number, entry)| (*number, entry))
+        })
+    }
+
+    /// The bytes that a machine's licenses take in an answer.
+    pub(crate) fn held_bytes(&self, machine: MachineId) -> usize {
+        let held = self.of_machine(machine).filter(|activation| activation.ended.is_none());
+        held.map(|activation| weight(&activation.document)).sum()
     }
 
     /// The licenses of a machine, ended ones too, ordered by id.
@@ -414,4 +444,9 @@ impl State {
         let license = fingerprint.parts().find_map(|part| self.tried.get(&(part, sku.clone())))?;
         self.activations.get(license)
     }
+}
+
+/// The bytes that a license takes in an answer.
+pub(crate) fn weight(document: &LicenseDocument) -> usize {
+    headroom_core::signed::encode(document).len() + HOLDING_OVERHEAD
 }

@@ -4,13 +4,17 @@ use headroom_core::activation::{Ending, MAX_OFFERS, MAX_SUCCESSIONS, MachineId};
 use headroom_core::entitlement::EntitlementKey;
 use headroom_core::fingerprint::Fingerprint;
 use headroom_core::license::Nonce;
+use headroom_core::signed::encode;
 use headroom_core::{LicenseId, Millis, Shared, Text};
 use sha2::{Digest, Sha256};
 
 use crate::command::{Change, Command, Fresh, Refusal, Reply};
 use crate::event::Event;
 use crate::machine::RegisterTx;
-use crate::state::{Activation, AuditEntry, Customer, Entitlement, KnownKey, State, Terms};
+use crate::state::{
+    Activation, AuditEntry, BY_VENDOR, Customer, Entitlement, KnownKey, MAX_HOLDING_BYTES, MAX_OFFER_BYTES,
+    State, Terms, weight,
+};
 
 pub(crate) fn carry_out(tx: &mut RegisterTx<'_>, at: Millis, command: Command) -> Result<Reply, Refusal> {
     match command {
@@ -39,6 +43,11 @@ pub(crate) fn carry_out(tx: &mut RegisterTx<'_>, at: Millis, command: Command) -
                 trial: true,
             };
             checked(&terms, at)?;
+            let others = tx.state().trials.values().filter(|known| known.sku != offer.sku);
+            let bytes: usize = others.chain([&offer]).map(|offer| encode(offer).len()).sum();
+            if bytes > MAX_OFFER_BYTES {
+                return Err(Refusal::TooLarge { what: "trials", bytes, limit: MAX_OFFER_BYTES });
+            }
             tx.emit(Event::TrialOffered(offer));
             Ok(Reply::Done)
         }
@@ -126,6 +135,22 @@ fn change(
         terms.grace_days = Some(days);
     }
     checked(&terms, at)?;
+    // What does not fit into an answer could never be told, nor anything after it.
+    if let Some(activation) = known.active.as_ref().and_then(|license| tx.state().activations.get(license))
+        && let Some(machine) = activation.machine
+    {
+        let document = &activation.document;
+        let renewed =
+            terms.license(document.license.clone(), document.fingerprint.clone(), (0, document.nonce), at);
+        let bytes = tx.state().held_bytes(machine) - weight(document) + weight(&renewed);
+        if bytes > MAX_HOLDING_BYTES {
+            return Err(Refusal::TooLarge {
+                what: "the machine's licenses",
+                bytes,
+                limit: MAX_HOLDING_BYTES,
+            });
+        }
+    }
     tx.emit(Event::EntitlementChanged { key, terms, at });
     audit(tx, at, "key change", None, key.hint(), "changed");
     Ok(Reply::Key(Shared::clone(entitlement(tx.state(), key)?)))
@@ -182,7 +207,7 @@ fn audit(
 ) {
     let entry = AuditEntry {
         at,
-        source: Text::clipped("vendor"),
+        source: Text::clipped(BY_VENDOR),
         asked: Text::clipped(asked),
         machine,
         subject: Text::clipped(&subject),

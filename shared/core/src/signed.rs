@@ -106,7 +106,8 @@ pub(crate) struct Envelope {
     pub(crate) signature: [u8; 64],
 }
 
-pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
+/// A value as it is stored and signed.
+pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     // Writing to a vector cannot fail, and derived encoders have no errors of their own.
     minicbor::to_vec(value).unwrap_or_else(|error| unreachable!("encoding to memory failed: {error}"))
 }

@@ -200,12 +200,13 @@ fn a_reboot_counts_the_time_up_once_and_a_fresh_license_counts_at_once() {
     f.leap(Millis::DAY.times(3));
     let before = f.bench.state.license_time(f.now.wall);
     f.bench.restart();
-    // Off for 40 days, up for 7 when the service starts.
-    f.now = Now { wall: f.now.wall.plus(Millis::DAY.times(47)), boot: Millis::DAY.times(7) };
+    // Off for 40 days, up for 7 hours when the service starts.
+    let up = Millis::HOUR.times(7);
+    f.now = Now { wall: f.now.wall.plus(Millis::DAY.times(40)).plus(up), boot: up };
     let settings = Settings::default();
     f.run(Command::Start { settings, fingerprint: fingerprint("here"), boot_id: BootId([2; 16]) });
     let shown = f.bench.state.license_time(f.now.wall);
-    assert_eq!(shown, before.plus(Millis::DAY.times(7)));
+    assert_eq!(shown, before.plus(up));
     let mut document = license("L", "call", 10, 0);
     (document.not_before, document.issued_at) = (f.now.wall, f.now.wall);
     f.install(document).expect("installs");

@@ -68,7 +68,7 @@ fn document() -> LicenseDocument {
         not_after: None,
         trial: false,
         fingerprint: fingerprint(),
-        machine_sequence: 1,
+        machine_sequence: 0,
         nonce: headroom_core::license::Nonce([0; 16]),
         issued_at: Millis(0),
         grace_days: None,
@@ -89,7 +89,8 @@ impl World {
         };
         world.start_pool();
         let installed = pool::Installed::from_file(document(), Vec::new(), Millis(0));
-        world.ask_pool(Command::InstallLicense(Box::new(installed)));
+        let reply = world.ask_pool(Command::InstallLicense(Box::new(installed)));
+        assert!(matches!(reply, Reply::Installed(Ok(()))), "{reply:?}");
         for (number, name) in (1..).zip(NODES) {
             let caller = CertificateHash([number; 32]);
             let node = NodeName::new(name).expect("a name");

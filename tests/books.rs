@@ -152,7 +152,7 @@ impl World {
         let request = read_request(xml.as_bytes()).expect("a request");
         let digest = request.digest();
         let fresh = Fresh { prefix: "L-".into(), random: self.draw(), trial_end: Millis(i64::MAX) };
-        let source = Source::Network(Text::new("192.0.2.1").expect("a text"));
+        let source = Source::Vendor(Text::new("file").expect("a text"));
         let command = vendor::Command::Answer { request: Box::new(request), digest, source, fresh };
         let vendor::Reply::Answered(draft) = self.decide(command)? else { panic!("an answer") };
         let xml = write_answer(&draft.sign(&vendor_key()).expect("signs"), &[]);

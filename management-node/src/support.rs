@@ -62,10 +62,10 @@ fn write(pool: &Handle<PoolMachine>, committed: &Arc<Committed<PoolMachine>>) {
             Event::OverCommitEnded { feature } => {
                 tracing::info!(target: TARGET, %feature, "use is within the licenses again");
             }
-            Event::AlarmRaised { key, text, .. } => {
+            Event::AlarmRaised { key, text, quiet: false, .. } => {
                 tracing::warn!(target: TARGET, alarm = %key.name, subject = %key.subject, "raised: {text}");
             }
-            Event::AlarmCleared { key, .. } => {
+            Event::AlarmCleared { key, quiet: false, .. } => {
                 tracing::info!(target: TARGET, alarm = %key.name, subject = %key.subject, "cleared");
             }
             Event::LicenseRemoved { license, left, .. } => {

@@ -65,10 +65,10 @@ impl Webhook {
                     heard = committed.time;
                     for event in &committed.events {
                         match event {
-                            Event::AlarmRaised { key, text, at } => {
+                            Event::AlarmRaised { key, text, at, quiet: false } => {
                                 self.send(&post("raised", key, text.as_str(), at.0)).await;
                             }
-                            Event::AlarmCleared { key, at } => {
+                            Event::AlarmCleared { key, at, quiet: false } => {
                                 self.send(&post("cleared", key, "", at.0)).await
                             }
                             _ => {}

@@ -2,7 +2,7 @@
 //! raised and cleared.
 //!
 //! Of a ladder (use of a pool, time out of contact, time to a license's end) only the highest step that
-//! holds is on. An alarm that was raised a short while ago is not raised again, however often its
+//! holds is on. Of an alarm that was raised a short while ago nobody is told again, however often its
 //! condition comes and goes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,7 +85,7 @@ pub struct AlarmKey {
 /// An alarm in the book.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct AlarmRecord {
-    /// When it was raised last.
+    /// When it was raised last and told.
     #[n(0)]
     pub raised_at: Millis,
     /// What it said then.
@@ -94,6 +94,9 @@ pub struct AlarmRecord {
     /// When it was cleared; nothing while it is on.
     #[n(2)]
     pub cleared_at: Option<Millis>,
+    /// It is on again so soon that nobody was told.
+    #[n(3)]
+    pub quiet: bool,
 }
 
 impl Pool {
@@ -244,8 +247,10 @@ impl Pool {
         }
     }
 
-    pub(crate) fn raise_alarm(&mut self, key: &AlarmKey, text: &Text, at: Millis) {
-        let record = AlarmRecord { raised_at: at, text: text.clone(), cleared_at: None };
+    pub(crate) fn raise_alarm(&mut self, key: &AlarmKey, text: &Text, at: Millis, quiet: bool) {
+        let told = self.alarm_book.get(key).filter(|_| quiet).map(|record| record.raised_at);
+        let record =
+            AlarmRecord { raised_at: told.unwrap_or(at), text: text.clone(), cleared_at: None, quiet };
         self.alarm_book.insert(key.clone(), record);
     }
 
@@ -290,7 +295,7 @@ fn level(pool: &PoolInstant) -> Option<u64> {
 
 fn step(pool: &PoolInstant) -> Option<&'static str> {
     let level = level(pool)?;
-    if pool.in_use > pool.capacity {
+    if pool.in_use > pool.capacity && !pool.overdraft.is_zero() {
         return Some("overdraft");
     }
     USE.iter().find(|(percent, _)| level >= *percent).map(|(_, name)| *name)
@@ -309,7 +314,8 @@ pub(crate) fn note_crest(tx: &mut PoolTx<'_>, feature: Feature, pool: PoolInstan
     }
 }
 
-/// Raises what holds and was not raised lately, and clears what holds no more. `around` is what the
+/// Raises what holds and clears what holds no more. What was raised a short while ago is raised quietly,
+/// and told once the while is over. `around` is what the
 /// shell knows and the books do not.
 pub(crate) fn watch(tx: &mut PoolTx<'_>, at: Millis, around: Vec<AlarmNote>) {
     let crests = std::mem::take(&mut tx.volatile_mut().crests);
@@ -322,12 +328,13 @@ pub(crate) fn watch(tx: &mut PoolTx<'_>, at: Millis, around: Vec<AlarmNote>) {
         let key = note.key();
         let known = tx.state().alarm_book.get(&key);
         let on = known.is_some_and(|record| record.cleared_at.is_none());
+        let untold = known.is_some_and(|record| record.quiet);
         // A clock that was set back keeps no alarm quiet.
         let lately =
             known.is_some_and(|record| at >= record.raised_at && at.since(record.raised_at) < repeat);
-        if !on && !lately {
+        if !on || (untold && !lately) {
             let text = Text::clipped(&note.text);
-            tx.emit(Event::AlarmRaised { key: key.clone(), text, at });
+            tx.emit(Event::AlarmRaised { key: key.clone(), text, at, quiet: lately });
         }
         holds.insert(key);
     }
@@ -336,10 +343,10 @@ pub(crate) fn watch(tx: &mut PoolTx<'_>, at: Millis, around: Vec<AlarmNote>) {
         .alarm_book
         .iter()
         .filter(|(key, record)| record.cleared_at.is_none() && !holds.contains(*key))
-        .map(|(key, _)| key.clone())
+        .map(|(key, record)| (key.clone(), record.quiet))
         .collect();
-    for key in over {
-        tx.emit(Event::AlarmCleared { key, at });
+    for (key, quiet) in over {
+        tx.emit(Event::AlarmCleared { key, at, quiet });
     }
     for key in tx.state().forgettable(at) {
         tx.emit(Event::AlarmForgotten(key));

@@ -158,8 +158,8 @@ impl Pool {
                 self.test_mode.until = None;
                 self.test_mode.last = Some(self.counters.lease);
             }
-            Event::AlarmRaised { key, text, at } => self.raise_alarm(key, text, *at),
-            Event::AlarmCleared { key, at } => self.clear_alarm(key, *at),
+            Event::AlarmRaised { key, text, at, quiet } => self.raise_alarm(key, text, *at, *quiet),
+            Event::AlarmCleared { key, at, .. } => self.clear_alarm(key, *at),
             Event::AlarmForgotten(key) => {
                 self.alarm_book.remove(key);
             }

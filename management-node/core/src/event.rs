@@ -345,6 +345,9 @@ pub enum Event {
         /// When.
         #[n(2)]
         at: Millis,
+        /// It was raised a short while ago, so nobody is told again.
+        #[n(3)]
+        quiet: bool,
     },
     /// An alarm's condition is over.
     #[n(33)]
@@ -355,6 +358,9 @@ pub enum Event {
         /// When.
         #[n(1)]
         at: Millis,
+        /// Nobody was told that it was on again.
+        #[n(2)]
+        quiet: bool,
     },
     /// An alarm that was cleared long ago leaves the book.
     #[n(34)]

@@ -60,10 +60,12 @@ impl Pool {
                 let how = if *by_itself { "its 8 hours are over" } else { "by command" };
                 (*at, "test_mode", format!("test mode is off: {how}"))
             }
-            Event::AlarmRaised { key, text, at } => {
+            Event::AlarmRaised { key, text, at, quiet: false } => {
                 (*at, ALARM, format!("raised {} {}: {text}", key.name, key.subject))
             }
-            Event::AlarmCleared { key, at } => (*at, ALARM, format!("cleared {} {}", key.name, key.subject)),
+            Event::AlarmCleared { key, at, quiet: false } => {
+                (*at, ALARM, format!("cleared {} {}", key.name, key.subject))
+            }
             Event::NodeAdded { node, at, .. } => (*at, "node", format!("node {node} added")),
             Event::NodeRemoved { node, at } => (*at, "node", format!("node {node} removed")),
             Event::SessionLapsed { holder, leases, at: Some(at) } => {

@@ -144,9 +144,12 @@ impl Folder {
     /// # Errors
     /// What the system says.
     pub fn agree(&self, signing: &SigningKey, all: &[PublicKey]) -> anyhow::Result<()> {
+        // The public keys for new management nodes, the newest last.
         let public: String = all.iter().map(|key| format!("{key}\n")).collect();
-        if std::fs::read_to_string(self.vendor_key()).ok().as_deref() != Some(&public) {
-            self.write_vendor_keys(all)?;
+        let path = self.vendor_key();
+        if std::fs::read_to_string(&path).ok().as_deref() != Some(&public) {
+            write_public(&path, public.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         if self.signing_keys()?.len() > 1 { self.write_signing_keys(&[signing]) } else { Ok(()) }
     }
@@ -157,16 +160,6 @@ impl Folder {
     /// What the system says.
     pub fn write_signing_keys(&self, keys: &[&SigningKey]) -> anyhow::Result<()> {
         write_keys(&self.0, keys)
-    }
-
-    /// Writes the public keys for new management nodes, the newest last.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn write_vendor_keys(&self, keys: &[PublicKey]) -> anyhow::Result<()> {
-        let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
-        let path = self.vendor_key();
-        write_public(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Reads the TLS certificate.

@@ -197,8 +197,7 @@ impl Office {
         self.submit(Command::AddKey(known.clone())).await?;
         self.0.key.send_replace(new.clone());
         let all: Vec<_> = self.state().keys.iter().map(|known| known.key).collect();
-        self.0.folder.write_vendor_keys(&all)?;
-        self.0.folder.write_signing_keys(&[&new])?;
+        self.0.folder.agree(&new, &all)?;
         Ok(known)
     }
 }

@@ -1,6 +1,7 @@
 //! The check-up: what can be wrong with licenses, looked at in the order in which people ask, each step
 //! with what to do.
 
+use headroom_core::fingerprint::Fingerprint;
 use headroom_core::{Feature, Millis, Units};
 use headroom_proto::admin as pb;
 use management_core::{Installed, LicenseState, Pool};
@@ -86,15 +87,19 @@ fn bound(state: &Pool, at: Millis) -> pb::CheckStep {
     let Some((id, installed)) = state.licenses.iter().find(corrupt) else {
         return ok("bound", "every license matches this machine");
     };
-    let differ = installed.document.fingerprint.differences(here);
-    let differ: Vec<_> = differ.iter().map(ToString::to_string).collect();
-    let text = format!("{id} is bound to another machine; what differs: {}", differ.join(", "));
+    let text = format!("{id} is bound to another machine; what differs: {}", differences(installed, here));
     let advice = if installed.activated() {
         "`license repair`; until then `test-mode on` serves for 8 hours"
     } else {
         "have it issued anew for `management-node fingerprint`; until then `test-mode on` serves for 8 hours"
     };
     step("bound", pb::CheckResult::Failed, text, advice)
+}
+
+/// What of this machine differs from the one that a license is bound to.
+pub(crate) fn differences(installed: &Installed, here: &Fingerprint) -> String {
+    let differ = installed.document.fingerprint.differences(here);
+    differ.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn counted(state: &Pool, at: Millis) -> pb::CheckStep {

@@ -266,7 +266,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             })?;
             Ok(())
         }
-        Command::Restore { check: _, machine_root } => restore::check(&state, machine_root, json),
+        Command::Restore { check: _, machine_root } => restore::folder(&state, machine_root, json),
         remote => runtime.block_on(ask(&state, json, remote)),
     }
 }

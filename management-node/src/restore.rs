@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use headroom_core::fingerprint::Fingerprint;
-use headroom_core::license::{Validity, validity};
 use headroom_core::time::Clock;
 use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::recover;
 use headroom_shared::disk_log::DiskLog;
 use headroom_shared::print;
-use management_core::{Installed, Pool, PoolMachine};
+use management_core::{Installed, LicenseState, Pool, PoolMachine};
 use serde_json::json;
 
+use crate::check;
 use crate::config::Config;
 use crate::deployment::{self, Deployment};
 
@@ -55,22 +55,16 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 
 /// What a license would be here.
 fn verdict(pool: &Pool, installed: &Installed, here: &Fingerprint) -> (&'static str, String) {
-    let time = pool.license_time(SystemClock.now().wall);
-    if installed.returning.is_some() {
-        return ("return_pending", "is being returned: it counts nothing".into());
-    }
-    match validity(&installed.document, time, here) {
-        Validity::Corrupt => {
-            let differ = installed.document.fingerprint.differences(here);
-            let differ: Vec<_> = differ.iter().map(ToString::to_string).collect();
+    match pool.license_state(installed, SystemClock.now().wall) {
+        LicenseState::ReturnPending => ("return_pending", "is being returned: it counts nothing".into()),
+        LicenseState::Corrupt => {
+            let differ = check::differences(installed, here);
             let way = if installed.activated() { "`license repair`" } else { "have it issued anew" };
-            let text =
-                format!("does not match this machine ({} differ); serve, then {way}", differ.join(", "));
-            ("corrupt", text)
+            ("corrupt", format!("does not match this machine ({differ} differ); serve, then {way}"))
         }
-        Validity::Expired => ("expired", "its time is over".into()),
-        Validity::NotYetValid => ("not_yet_valid", "its time has not begun".into()),
-        Validity::Active | Validity::Grace => ("active", "matches this machine".into()),
+        LicenseState::Expired => ("expired", "its time is over".into()),
+        LicenseState::NotYetValid => ("not_yet_valid", "its time has not begun".into()),
+        LicenseState::Active | LicenseState::Grace => ("active", "matches this machine".into()),
     }
 }
 
@@ -78,7 +72,7 @@ fn verdict(pool: &Pool, installed: &Installed, here: &Fingerprint) -> (&'static 
 ///
 /// # Errors
 /// When it cannot be read; the log's own words for what is wrong with it.
-pub(crate) fn check(state: &Path, machine_root: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
+pub(crate) fn folder(state: &Path, machine_root: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
     if std::os::unix::net::UnixStream::connect(state.join(deployment::SOCKET)).is_ok() {
         bail!("a service runs with this state folder: ask it with `license check`");
     }
@@ -88,7 +82,8 @@ pub(crate) fn check(state: &Path, machine_root: Option<PathBuf>, json: bool) -> 
     let here = deployment::fingerprint(state, &root, config.machine_identity)?;
     let copy = Copy::of(&state.join(deployment::LOG)).context("cannot copy the log to look at it")?;
     let log = DiskLog::open(&copy.0)?;
-    let pool = recover::<PoolMachine>(&log)?.state;
+    let mut pool = recover::<PoolMachine>(&log)?.state;
+    pool.fingerprint = Some(here.clone());
     let found: Vec<_> = pool
         .licenses
         .iter()

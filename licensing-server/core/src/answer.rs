@@ -11,9 +11,8 @@ use headroom_core::{LicenseId, Millis, Now, Shared, Text};
 use crate::command::{Fresh, Refusal, Reply, Source};
 use crate::event::Event;
 use crate::machine::RegisterTx;
-use crate::state::{
-    Activation, AnswerDraft, Answered, AuditEntry, MAX_HOLDING_BYTES, MachineRecord, State, Terms, weight,
-};
+use crate::machines::{AnswerDraft, Answered, MachineRecord};
+use crate::state::{Activation, AuditEntry, MAX_HOLDING_BYTES, State, Terms, weight};
 
 /// Why a machine's wish is not fulfilled: the reason, and a sentence.
 type Refused = (RefusalReason, String);

@@ -6,9 +6,9 @@ use headroom_core::fingerprint::Fingerprint;
 use headroom_core::{LicenseId, Millis, Shared, Text};
 
 use crate::event::{Event, Part};
+use crate::machines::{Answered, MachineRecord};
 use crate::state::{
-    Activation, Answered, AuditEntry, BY_VENDOR, Entitlement, MAX_ANSWERS, MAX_AUDIT, MAX_MISSING,
-    MachineRecord, State, Terms,
+    Activation, AuditEntry, BY_VENDOR, Entitlement, MAX_ANSWERS, MAX_AUDIT, MAX_MISSING, State, Terms,
 };
 
 impl State {

@@ -7,7 +7,8 @@ use headroom_core::license::{DocumentError, KeyId, LicensedFeature};
 use headroom_core::signed::SignedError;
 use headroom_core::{LicenseId, Millis, Shared, Text};
 
-use crate::state::{Activation, AnswerDraft, Entitlement, KnownKey, Terms};
+use crate::machines::AnswerDraft;
+use crate::state::{Activation, Entitlement, KnownKey, Terms};
 
 /// What a decision needs and cannot have of itself.
 #[derive(Debug, Clone)]

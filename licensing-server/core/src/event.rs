@@ -7,9 +7,8 @@ use headroom_core::license::{LicenseDocument, SignedLicense};
 use headroom_core::{LicenseId, Millis, Shared, Text};
 use minicbor::{Decode, Encode};
 
-use crate::state::{
-    Activation, Answered, AuditEntry, Counters, Customer, Entitlement, KnownKey, MachineRecord, Terms,
-};
+use crate::machines::{Answered, MachineRecord};
+use crate::state::{Activation, AuditEntry, Counters, Customer, Entitlement, KnownKey, Terms};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -11,6 +11,7 @@ mod command;
 mod event;
 mod limit;
 mod machine;
+mod machines;
 mod state;
 mod vendor;
 
@@ -21,7 +22,8 @@ pub use command::{Change, Command, Fresh, Refusal, Reply, Source};
 pub use event::{Event, Issued, Part};
 pub use limit::{LIMIT_EVERY, LIMIT_FAILURES, Limits};
 pub use machine::Register;
+pub use machines::{AnswerDraft, Answered, MachineRecord};
 pub use state::{
-    Activation, AnswerDraft, Answered, AuditEntry, Counters, Customer, Entitlement, KnownKey, MAX_ANSWERS,
-    MAX_AUDIT, MAX_HOLDING_BYTES, MAX_OFFER_BYTES, MachineRecord, State, Terms,
+    Activation, AuditEntry, Counters, Customer, Entitlement, KnownKey, MAX_ANSWERS, MAX_AUDIT,
+    MAX_HOLDING_BYTES, MAX_OFFER_BYTES, State, Terms,
 };

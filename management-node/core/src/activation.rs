@@ -250,19 +250,16 @@ pub(crate) fn apply(
         resynchronized: (answer.outcome == Outcome::Resynchronized).then_some(now.wall),
     });
     hear_time(tx, now, answer.at, just_now);
-    let fulfilled = match &answer.outcome {
-        Outcome::Done => true,
-        Outcome::Refused(..) => false,
-        Outcome::Resynchronized => is_fulfilled(tx.state(), &open.request.wish, now.wall),
-    };
+    // The server did not look at the wish: unless it came true, it is asked again, with a number of its own.
+    let unheard =
+        answer.outcome == Outcome::Resynchronized && !is_fulfilled(tx.state(), &open.request.wish, now.wall);
     let outcome = match &answer.outcome {
         Outcome::Refused(reason, text) => Text::clipped(&format!("{reason}: {text}")),
         Outcome::Resynchronized => Text::clipped("resynchronized"),
         Outcome::Done => Text::clipped("done"),
     };
     tx.emit(Event::RequestClosed { nonce: answer.nonce, outcome, at: now.wall });
-    // The server did not look at the wish: it is asked again, with a number of its own.
-    let renewed = (answer.outcome == Outcome::Resynchronized && !fulfilled).then(|| {
+    let renewed = unheard.then(|| {
         let wanted = Wanted {
             wish: open.request.wish.clone(),
             nonce: again,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headroom_core::{DenialReason, Feature, Millis, NodeName, Text, Units};
+use headroom_core::{Feature, Millis, NodeName, Text, Units};
 use minicbor::{Decode, Encode};
 
 use crate::capacity::LicenseState;
@@ -100,12 +100,13 @@ pub struct AlarmRecord {
 }
 
 impl Pool {
-    /// The conditions that hold, `crest` being the highest use since the last look.
+    /// The conditions that hold.
     #[must_use]
     pub fn alarms(&self, live: &LiveView, at: Millis) -> Vec<AlarmNote> {
         self.conditions(live, at, &BTreeMap::new())
     }
 
+    /// The conditions that hold, `crests` being the highest use of pools since the last look.
     fn conditions(
         &self,
         live: &LiveView,
@@ -166,7 +167,7 @@ impl Pool {
         }
         if let Some(reason) = self.capacity(&Feature::Call, at).invalid {
             let text = "no license for call is valid: every new call is denied";
-            notes.push(AlarmNote::new(invalid_name(reason), Feature::Call, text));
+            notes.push(AlarmNote::new(reason.word(), Feature::Call, text));
         }
     }
 
@@ -270,10 +271,6 @@ impl Pool {
         let gone = cleared.into_iter().enumerate().filter(|(nth, (then, _))| *nth < surplus || old(*then));
         gone.map(|(_, (_, key))| key.clone()).collect()
     }
-}
-
-const fn invalid_name(reason: DenialReason) -> &'static str {
-    reason.word()
 }
 
 /// A span as people say it.

@@ -2,8 +2,6 @@
 //! lost, repeated and late, processes restart, sessions lapse. At rest the books of all agree, and no
 //! grant that a media server was promised is ever lost.
 
-mod bridge;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,6 +12,7 @@ use conferencing_core::{
 use headroom_core::fingerprint::{Fingerprint, Sources};
 use headroom_core::license::{LicenseDocument, LicensedFeature, Metric};
 use headroom_core::machine::Bench;
+use headroom_simulator::wire;
 use headroom_core::{
     Call, CallId, CallInfo, Direction, Feature, Interop, Leg, LegId, LicenseId, Media, Millis, NodeName, Now,
     Position, Protocol, Service, SourceId, Text, Units,
@@ -196,9 +195,9 @@ impl World {
     }
 
     fn serve(&mut self, at: usize, request: &NodeRequest) -> Result<Response, Failure> {
-        let command = bridge::command(self.agents[at].caller, request);
+        let command = wire::command(self.agents[at].caller, request);
         let reply = self.ask_pool(command);
-        bridge::response(reply, Position { generation: 7, sequence: self.pool.events.len() as u64 })
+        wire::response(reply, Position { generation: 7, sequence: self.pool.events.len() as u64 }, Millis(0))
     }
 
     /// Lets a node talk to the pool, without faults, until it has nothing to say.

@@ -9,7 +9,8 @@ use headroom_shared::committer::{Done, Handle};
 use headroom_shared::convert::{decode, encode};
 use headroom_shared::tls;
 use management_core::{
-    CertificateHash, Change, Command, Mutation, PoolMachine, PoolState, Refusal, Reply, Request as Ask,
+    CertificateHash, Change, Command, Mutation, PoolMachine, PoolState, Reply, Request as Ask, records_lost,
+    same_history,
 };
 use tonic::{Request, Response, Status};
 
@@ -46,22 +47,21 @@ impl LeaseApi {
     fn speaker<T>(&self, request: &Request<T>, session: Option<pb::Session>) -> Result<Speaker, Status> {
         let caller = caller(request)?;
         let session = decode::required(session, "session")?;
-        if session.generation != self.pool.view().position.generation {
-            return Err(convert::refusal(&Refusal::SessionStale { given: session.number }));
-        }
+        let here = self.pool.view().position;
+        same_history(here, session.generation, session.number)
+            .map_err(|refusal| convert::refusal(&refusal))?;
         Ok(Speaker { caller, session: session.number })
     }
 
     /// A node that has seen later records than this store holds proves that records were lost.
     async fn compare(&self, caller: CertificateHash, seen: Position) -> Result<(), Status> {
-        let lost = |here: Position| seen.generation == here.generation && seen.sequence > here.sequence;
-        if !lost(self.pool.view().position) {
+        if !records_lost(self.pool.view().position, seen) {
             return Ok(());
         }
         // One finds it; the others that knock at the same time then meet another generation.
         let _one = self.comparing.lock().await;
         let here = self.pool.view().position;
-        if !lost(here) {
+        if !records_lost(here, seen) {
             return Ok(());
         }
         let generation = getrandom::u64().map_err(|error| Status::internal(error.to_string()))?;

@@ -10,23 +10,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use headroom_core::record::Link;
+pub use headroom_core::record::Sealed;
 
 /// How many snapshots are kept. Every record after the older one stays too, so that the state can
 /// be recovered exactly from either.
 pub const KEPT_SNAPSHOTS: usize = 2;
-
-/// A record that is ready to be appended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealed {
-    /// What it follows.
-    pub after: Link,
-    /// Where the chain stands with it: its own number and hash.
-    pub link: Link,
-    /// The record.
-    pub bytes: Vec<u8>,
-    /// With this record the history gets this identity: what was handed out before speaks of another.
-    pub generation: Option<u64>,
-}
 
 /// What a log holds, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,6 +44,7 @@ pub use license_clock::{BELIEVED_AFTER, CORRECTION, LicenseClock};
 pub use liveness::{Liveness, Settings};
 pub use machine::PoolMachine;
 pub use notes::{MAX_NOTES, Note};
+pub use session::{records_lost, same_history};
 pub use slots::MAX_REPORTS;
 pub use state::*;
 pub use test_mode::{TEST_MODE, TestMode};

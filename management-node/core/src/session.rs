@@ -2,7 +2,7 @@
 
 use headroom_core::call::RunningLeg;
 use headroom_core::rating::rate_leg;
-use headroom_core::{Call, LegSet, Millis, NodeName, Shared};
+use headroom_core::{Call, LegSet, Millis, NodeName, Position, Shared};
 
 use crate::command::{Beat, Heartbeat, OpenRequest, Opened, Past, PastEvent, Refusal, Reported};
 use crate::event::Event;
@@ -16,6 +16,21 @@ use crate::{settle, tombstones};
 
 /// A holder is asked to report because of drift at most once in this time.
 const DRIFT_PAUSE: Millis = Millis::SECOND.times(10);
+
+/// Whether a session may speak to the history that stands here: one of another generation is stale,
+/// whatever its number.
+///
+/// # Errors
+/// [`Refusal::SessionStale`].
+pub const fn same_history(here: Position, generation: u64, session: u64) -> Result<(), Refusal> {
+    if generation == here.generation { Ok(()) } else { Err(Refusal::SessionStale { given: session }) }
+}
+
+/// Whether a node that has seen so much proves that the history that stands here has lost records.
+#[must_use]
+pub const fn records_lost(here: Position, seen: Position) -> bool {
+    seen.generation == here.generation && seen.sequence > here.sequence
+}
 
 /// The node whose certificate this is.
 fn caller_node(pool: &Pool, caller: CertificateHash) -> Result<NodeName, Refusal> {

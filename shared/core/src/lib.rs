@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod call;
 pub mod charge;
+pub mod commit;
 pub mod digest;
 pub mod entitlement;
 pub mod fingerprint;

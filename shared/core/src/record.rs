@@ -57,6 +57,19 @@ pub struct Link {
     pub hash: Hash,
 }
 
+/// A record that is ready to be appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// What it follows.
+    pub after: Link,
+    /// Where the chain stands with it: its own number and hash.
+    pub link: Link,
+    /// The record.
+    pub bytes: Vec<u8>,
+    /// With this record the history gets this identity: what was handed out before speaks of another.
+    pub generation: Option<u64>,
+}
+
 #[derive(Encode, Decode)]
 struct Header {
     #[n(0)]

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc as threads};
 use std::time::Duration;
 
-use headroom_core::machine::{Class, Machine, Tx};
+use headroom_core::commit::{Closed, Durably, Sequencer};
+use headroom_core::machine::{Class, Machine};
 use headroom_core::record::{self, Link, Position};
-use headroom_core::time::{Clock, Now};
+use headroom_core::time::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -23,61 +24,22 @@ const SWEEP: Duration = Duration::from_millis(50);
 /// Of the thread that writes a snapshot: about a tenth of an ordinary thread's share of a busy processor.
 const SNAPSHOT_NICENESS: i32 = 10;
 
-/// The task's own part of the machine, ahead of what is durable by at most two batches.
+/// The sequencer with what it needs around it: who asks, what is appended where, what is shown.
 pub(super) struct Task<M: Machine> {
     shared: Arc<Shared<M>>,
     log: Arc<dyn Log>,
     clock: Arc<dyn Clock>,
     options: Options,
-    generation: u64,
-    state: M::State,
-    volatile: M::Volatile,
-    /// The last sealed record, durable or in flight.
-    link: Link,
-    open: Batch<M>,
+    sequencer: Sequencer<M, Reply<M>>,
+    /// Reports in the open batch.
+    reports: usize,
+    /// Until when the open batch may stay open; `None` when somebody in it is in a hurry.
+    lingers: Option<Instant>,
     /// Taken from the queue, not decided yet.
     taken: VecDeque<Waiting<M>>,
-    flying: Option<Flying<M>>,
     appender: Appender,
     snapshot: Option<Snapshot>,
     growth: Growth,
-}
-
-/// Decided commands that are not sealed yet.
-struct Batch<M: Machine> {
-    now: Now,
-    commands: usize,
-    reports: usize,
-    /// Until when it may stay open; `None` when somebody in it is in a hurry.
-    lingers: Option<Instant>,
-    commit: bool,
-    generation: Option<u64>,
-    events: Vec<M::Event>,
-    answers: Vec<(Reply<M>, M::Reply)>,
-}
-
-impl<M: Machine> Default for Batch<M> {
-    fn default() -> Self {
-        Self {
-            now: Now::default(),
-            commands: 0,
-            reports: 0,
-            lingers: None,
-            commit: false,
-            generation: None,
-            events: Vec::new(),
-            answers: Vec::new(),
-        }
-    }
-}
-
-/// A record on its way to the disk, and what happens once it is there.
-struct Flying<M: Machine> {
-    link: Link,
-    bytes: usize,
-    view: View<M>,
-    events: Vec<M::Event>,
-    answers: Vec<(Reply<M>, M::Reply)>,
 }
 
 /// A snapshot being written.
@@ -138,13 +100,10 @@ impl<M: Machine> Task<M> {
             log,
             clock,
             options,
-            generation: recovered.generation,
-            state: recovered.state,
-            volatile: M::Volatile::default(),
-            link: recovered.head,
-            open: Batch::default(),
+            sequencer: Sequencer::new(recovered.state, recovered.head, recovered.generation),
+            reports: 0,
+            lingers: None,
             taken: VecDeque::new(),
-            flying: None,
             snapshot: None,
             growth: recovered.growth,
         }
@@ -172,21 +131,21 @@ impl<M: Machine> Task<M> {
         loop {
             self.decide();
             let lingers = self.lingers();
-            if self.flying.is_none() {
-                if self.open.commands > 0 && lingers.is_none() {
+            if !self.sequencer.is_flying() {
+                if self.sequencer.commands() > 0 && lingers.is_none() {
                     self.gather().await;
                     self.seal()?;
                     continue;
                 }
-                if self.open.commands == 0 && self.taken.is_empty() && self.shared.queue.finished() {
+                if self.sequencer.commands() == 0 && self.taken.is_empty() && self.shared.queue.finished() {
                     return Ok(());
                 }
             }
             let room = self.room().commands > 0;
-            let waiting = self.flying.is_some() && (!room || self.shared.queue.len() > 0);
+            let waiting = self.sequencer.is_flying() && (!room || self.shared.queue.len() > 0);
             tokio::select! {
                 biased;
-                result = self.appender.results.recv(), if self.flying.is_some() => self.appended(result)?,
+                result = self.appender.results.recv(), if self.sequencer.is_flying() => self.appended(result)?,
                 result = finished(&mut self.snapshot), if self.snapshot.is_some() => {
                     self.snapshot = None;
                     self.shared.snapshot_writing.store(false, Ordering::Relaxed);
@@ -199,7 +158,7 @@ impl<M: Machine> Task<M> {
                     self.snapshot_if_due();
                 }
                 () = self.shared.queue.arrival(), if room => {}
-                () = until(lingers), if self.flying.is_none() => {}
+                () = until(lingers), if !self.sequencer.is_flying() => {}
                 () = tokio::time::sleep(SWEEP), if waiting => {
                     self.shared.queue.sweep();
                     queue::refuse_late(&mut self.taken);
@@ -210,53 +169,49 @@ impl<M: Machine> Task<M> {
 
     /// Until when the open batch waits for company, if it does.
     fn lingers(&self) -> Option<Instant> {
-        let until = self.open.lingers.filter(|until| *until > Instant::now())?;
+        let until = self.lingers.filter(|until| *until > Instant::now())?;
         (self.room().commands > 0 && !self.shared.queue.closed()).then_some(until)
     }
 
     /// What the open batch still takes.
     fn room(&self) -> Room {
         let limit = self.options.batch_commands.max(1);
-        if self.open.events.len() >= self.options.batch_events {
+        if self.sequencer.events().len() >= self.options.batch_events {
             return Room { commands: 0, reports: 0 };
         }
         Room {
-            commands: limit - self.open.commands,
-            reports: (limit / 4).max(1).saturating_sub(self.open.reports),
+            commands: limit - self.sequencer.commands(),
+            reports: (limit / 4).max(1).saturating_sub(self.reports),
         }
     }
 
     /// Decides what waits and fits. Answers how many commands that were.
     fn decide(&mut self) -> usize {
-        let before = self.open.commands;
+        let before = self.sequencer.commands();
         if self.taken.is_empty() {
             self.shared.queue.take(self.room(), &mut self.taken);
         } else {
             // What the batch before had no room for may have waited too long by now.
             queue::refuse_late(&mut self.taken);
         }
-        if !self.taken.is_empty() {
-            self.open.now = self.clock.now();
+        if self.taken.is_empty() {
+            return 0;
         }
+        let now = self.clock.now();
         // One command may emit much, so the room is looked at before each.
         while self.room().commands > 0
             && let Some(Waiting { command, reply, .. }) = self.taken.pop_front()
         {
             let class = M::class(&command);
             if class != Class::Heartbeat {
-                self.open.lingers = None;
-            } else if self.open.commands == 0 {
-                self.open.lingers = Some(Instant::now() + self.options.linger);
+                self.lingers = None;
+            } else if self.sequencer.commands() == 0 {
+                self.lingers = Some(Instant::now() + self.options.linger);
             }
-            self.open.commands += 1;
-            self.open.reports += usize::from(class == Class::Report);
-            let mut tx = Tx::new(&mut self.state, &mut self.volatile, &mut self.open.events);
-            let answer = M::handle(&mut tx, self.open.now, command);
-            self.open.commit |= answer.commit;
-            self.open.generation = answer.generation.or(self.open.generation);
-            self.open.answers.push((reply, answer.reply));
+            self.reports += usize::from(class == Class::Report);
+            self.sequencer.decide(now, command, reply);
         }
-        self.open.commands - before
+        self.sequencer.commands() - before
     }
 
     /// Lets ready tasks run first: what they submit shares this record instead of waiting for it.
@@ -274,51 +229,41 @@ impl<M: Machine> Task<M> {
 
     /// Seals the open batch and sends it off, or answers at once when there is nothing to append.
     fn seal(&mut self) -> Result<(), CommitError> {
-        let batch = std::mem::take(&mut self.open);
-        if batch.events.is_empty() && !batch.commit {
-            // Nothing is in flight, so all that these answers depend on is durable.
-            answer::<M>(batch.answers, self.position(self.link));
-            return Ok(());
+        (self.reports, self.lingers) = (0, None);
+        match self.sequencer.seal() {
+            None => Ok(()),
+            Some(Closed::Unchanged { answers, position }) => {
+                answer::<M>(answers, position);
+                Ok(())
+            }
+            Some(Closed::Record(sealed)) => {
+                self.appender.records.send(sealed).map_err(|_| CommitError::Panicked { part: "the log" })
+            }
         }
-        let after = self.link;
-        let (link, bytes) = record::seal(after, batch.now.wall, &batch.events);
-        self.link = link;
-        let generation = batch.generation;
-        self.generation = generation.unwrap_or(self.generation);
-        let view = View { state: self.state.clone(), position: self.position(link), time: batch.now };
-        let (events, answers) = (batch.events, batch.answers);
-        self.flying = Some(Flying { link, bytes: bytes.len(), view, events, answers });
-        let sent = self.appender.records.send(Sealed { after, link, bytes, generation });
-        sent.map_err(|_| CommitError::Panicked { part: "the log" })
     }
 
     /// A record is durable, or the end has come.
     fn appended(&mut self, result: Option<Result<(), AppendError>>) -> Result<(), CommitError> {
         result.ok_or(CommitError::Panicked { part: "the log" })??;
-        let Some(Flying { link, bytes, view, events, answers }) = self.flying.take() else {
+        let Some(Durably { state, position, time, events, bytes, answers }) = self.sequencer.durable() else {
             return Ok(());
         };
-        let (position, time) = (view.position, view.time.wall);
         self.growth.record(events.len(), bytes);
-        self.shared.view.store(Arc::new(view));
+        self.shared.view.store(Arc::new(View { state, position, time }));
         if self.shared.events.receiver_count() > 0 {
+            let committed = Committed { position, time: time.wall, events };
             // Fails only when the last watcher left meanwhile.
-            let _ = self.shared.events.send(Arc::new(Committed { position, time, events }));
+            let _ = self.shared.events.send(Arc::new(committed));
         }
         answer::<M>(answers, position);
-        debug_assert_eq!(link.sequence, position.sequence);
-        self.snapshot_if_due_at(link);
+        self.snapshot_if_due_at(self.sequencer.link());
         Ok(())
-    }
-
-    fn position(&self, link: Link) -> Position {
-        Position { generation: self.generation, sequence: link.sequence }
     }
 
     /// When nothing is in flight, the last sealed record is the published one.
     fn snapshot_if_due(&mut self) {
-        if self.flying.is_none() {
-            self.snapshot_if_due_at(self.link);
+        if !self.sequencer.is_flying() {
+            self.snapshot_if_due_at(self.sequencer.link());
         }
     }
 

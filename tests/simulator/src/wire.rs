@@ -3,7 +3,7 @@
 
 use conferencing_core::uplink::{PoolLease, Pools, Verdict as NodeVerdict};
 use conferencing_core::{Failure, PastKind, Request as NodeRequest, Response, Session};
-use headroom_core::Position;
+use headroom_core::{Millis, Position};
 use management_core as pool;
 use management_core::{CertificateHash, Command, Refusal, Reply, Request};
 
@@ -30,7 +30,9 @@ fn verdict<T, U>(given: &pool::Verdict<T>, grant: impl Fn(&T) -> U) -> NodeVerdi
     }
 }
 
-pub(super) fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
+/// A node's request as the pool's command.
+#[must_use]
+pub fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
     let mutate = |session: Session, sequence, change| Command::Speak {
         caller,
         session: session.number,
@@ -78,10 +80,11 @@ pub(super) fn command(caller: CertificateHash, request: &NodeRequest) -> Command
     }
 }
 
-fn failure(refusal: &Refusal) -> Failure {
+fn failure(refusal: &Refusal, retry_after: Millis) -> Failure {
     match refusal {
         Refusal::Revoked => Failure::Revoked,
         Refusal::Unknown => Failure::Undecided { retry_after: None },
+        Refusal::Busy { .. } => Failure::Undecided { retry_after: Some(retry_after) },
         Refusal::OpenNumberOld { .. } => Failure::OpenNumberOld,
         Refusal::ReportRequired { .. } | Refusal::ChunkOrder { .. } | Refusal::ReportMismatch { .. } => {
             Failure::ReportRequired
@@ -90,10 +93,17 @@ fn failure(refusal: &Refusal) -> Failure {
     }
 }
 
-pub(super) fn response(reply: Reply, position: Position) -> Result<Response, Failure> {
+/// The pool's reply as the node's response; `retry_after` is what one is told that has to wait for its turn.
+///
+/// # Errors
+/// What the refusal means to the node.
+///
+/// # Panics
+/// When the reply is none to a node.
+pub fn response(reply: Reply, position: Position, retry_after: Millis) -> Result<Response, Failure> {
     Ok(match reply {
         Reply::Opened(opened) => {
-            let opened = opened.map_err(|refusal| failure(&refusal))?;
+            let opened = opened.map_err(|refusal| failure(&refusal, retry_after))?;
             Response::Opened {
                 session: Session { generation: position.generation, number: opened.session },
                 node: opened.node,
@@ -105,12 +115,12 @@ pub(super) fn response(reply: Reply, position: Position) -> Result<Response, Fai
             }
         }
         Reply::Reported(reported) => {
-            let reported = reported.map_err(|refusal| failure(&refusal))?;
+            let reported = reported.map_err(|refusal| failure(&refusal, retry_after))?;
             let pools = pools(&[], position);
             Response::Reported { complete: reported.complete, revoked: reported.revoked, pools }
         }
         Reply::Beat(beat) => {
-            let beat = beat.map_err(|refusal| failure(&refusal))?;
+            let beat = beat.map_err(|refusal| failure(&refusal, retry_after))?;
             Response::Beaten {
                 revoked: beat.revoked,
                 report_required: beat.report_required,
@@ -120,7 +130,7 @@ pub(super) fn response(reply: Reply, position: Position) -> Result<Response, Fai
             }
         }
         Reply::Mutated(mutated) => {
-            let (mutation, states) = mutated.map_err(|refusal| failure(&refusal))?;
+            let (mutation, states) = mutated.map_err(|refusal| failure(&refusal, retry_after))?;
             let pools = pools(&states, position);
             match &*mutation {
                 pool::Mutation::Released => Response::Released { pools },
@@ -144,4 +154,30 @@ pub(super) fn response(reply: Reply, position: Position) -> Result<Response, Fai
         }
         other => panic!("an answer of another kind: {other:?}"),
     })
+}
+
+/// The session that a request speaks in; none when it opens one.
+#[must_use]
+pub fn session(request: &NodeRequest) -> Option<Session> {
+    match request {
+        NodeRequest::Open { .. } => None,
+        NodeRequest::Report { session, .. }
+        | NodeRequest::Release { session, .. }
+        | NodeRequest::Adopt { session, .. }
+        | NodeRequest::Update { session, .. }
+        | NodeRequest::Allocate { session, .. }
+        | NodeRequest::Heartbeat { session, .. } => Some(*session),
+    }
+}
+
+/// The number of a mutation.
+#[must_use]
+pub const fn sequence(request: &NodeRequest) -> Option<u64> {
+    match request {
+        NodeRequest::Release { sequence, .. }
+        | NodeRequest::Adopt { sequence, .. }
+        | NodeRequest::Update { sequence, .. }
+        | NodeRequest::Allocate { sequence, .. } => Some(*sequence),
+        NodeRequest::Open { .. } | NodeRequest::Report { .. } | NodeRequest::Heartbeat { .. } => None,
+    }
 }

@@ -1,0 +1,482 @@
+//! The media servers of a node: they ask before each leg, report changes and ends, list what they run, and
+//! end what an administrator wants ended. What they run is the truth that the books are held against.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conferencing_core::{AskId, Command, Decision, LegVerdict};
+use headroom_core::{
+    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, Millis, NodeName, Protocol, Service, SourceId,
+    Text,
+};
+
+use crate::node::{Asker, NodeEvent};
+use crate::world::{Event, World};
+
+/// A media server lists its legs so often.
+const LIST_EVERY: i64 = 30_000;
+/// What has no answer is said again after this time.
+const AGAIN: Millis = Millis::SECOND.times(2);
+
+/// A media server.
+pub struct Server {
+    /// Its name.
+    pub source: SourceId,
+    /// The legs it runs.
+    pub running: BTreeMap<LegId, Running>,
+    /// Legs whose end has not been heard yet.
+    pub ending: BTreeSet<LegId>,
+    /// It cannot reach its node before this time.
+    pub muted_until: Millis,
+    /// It is gone.
+    pub gone: bool,
+    /// When it last spoke.
+    pub spoke: Millis,
+    /// Ids of legs that have ended.
+    old: Vec<LegId>,
+}
+
+/// A leg that runs.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Its call.
+    pub info: CallInfo,
+    /// The leg.
+    pub leg: Leg,
+}
+
+/// A question without an answer.
+pub struct Pending {
+    /// Whose.
+    server: usize,
+    what: What,
+}
+
+enum What {
+    Call(Box<Call>),
+    Change(LegId, Media),
+}
+
+/// Something at a media server.
+pub enum ServerEvent {
+    /// Somebody calls.
+    Call,
+    /// A call is asked for: again, or because another node's gateway named its leg.
+    Ask(Box<Call>),
+    /// The node's answer to a call arrives.
+    Answered(Box<Call>, Box<Decision>),
+    /// A leg ends.
+    End(LegId),
+    /// It says which legs have ended.
+    SayEnds,
+    /// A leg's media change.
+    Change(LegId),
+    /// It reads where the list stands, and which legs are to be ended.
+    Read,
+    /// It lists its legs as of then, as the node of that journal said.
+    List(u64, u64),
+}
+
+impl Server {
+    /// A media server.
+    #[must_use]
+    pub fn new(number: usize) -> Self {
+        Self {
+            source: SourceId::new(&format!("s{number}")).expect("a short name"),
+            running: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            muted_until: Millis(0),
+            gone: false,
+            spoke: Millis(0),
+            old: Vec::new(),
+        }
+    }
+
+    /// Whether it runs this leg for certain.
+    #[must_use]
+    pub fn runs(&self, leg: &LegId) -> bool {
+        self.running.contains_key(leg) && !self.ending.contains(leg)
+    }
+}
+
+impl World {
+    pub(crate) fn begin_servers(&mut self, at: usize) {
+        for server in 0..self.nodes[at].servers.len() {
+            self.begin_server(at, server);
+        }
+    }
+
+    fn begin_server(&mut self, at: usize, server: usize) {
+        let first = self.dice.about(self.plan.call_every);
+        self.server_soon(at, server, first, ServerEvent::Call);
+        let list = self.dice.span(0, LIST_EVERY);
+        self.server_soon(at, server, list, ServerEvent::Read);
+    }
+
+    fn server_soon(&mut self, at: usize, server: usize, after: Millis, event: ServerEvent) {
+        self.schedule(after, Event::Node(at, NodeEvent::Server(server, event)));
+    }
+
+    pub(crate) fn at_server(&mut self, at: usize, server: usize, event: ServerEvent) {
+        if self.nodes[at].servers[server].gone {
+            return;
+        }
+        match event {
+            ServerEvent::Call => self.somebody_calls(at, server),
+            // Nobody asks again for what is over.
+            ServerEvent::Ask(call) if call.legs.iter().any(|leg| self.oracle.is_over(at, &leg.leg)) => {}
+            ServerEvent::Ask(call) => self.ask(at, server, *call),
+            ServerEvent::Answered(call, decision) => self.call_answered(at, server, &call, *decision),
+            ServerEvent::End(leg) => self.leg_ends(at, server, leg),
+            ServerEvent::SayEnds => self.say_ends(at, server),
+            ServerEvent::Change(leg) => self.change(at, server, leg),
+            ServerEvent::Read => self.read(at, server),
+            ServerEvent::List(as_of, journal) if journal == self.nodes[at].journals => {
+                self.list(at, server, as_of);
+            }
+            ServerEvent::List(..) => {}
+        }
+    }
+
+    /// Whether a media server reaches its node now.
+    fn reaches(&self, at: usize, server: usize) -> bool {
+        let node = &self.nodes[at];
+        node.answers(self.time) && node.servers[server].muted_until <= self.time
+    }
+
+    fn speak(&mut self, at: usize, server: usize, command: Command, who: Asker) {
+        self.nodes[at].servers[server].spoke = self.time;
+        self.node_submit(at, command, who);
+    }
+
+    fn somebody_calls(&mut self, at: usize, server: usize) {
+        if !self.is_active() {
+            return;
+        }
+        let next = self.dice.about(self.plan.call_every);
+        self.server_soon(at, server, next, ServerEvent::Call);
+        let call = self.draw_call(at, server);
+        self.ask(at, server, call);
+    }
+
+    fn draw_call(&mut self, at: usize, server: usize) -> Call {
+        let number = self.nodes[at].next_name();
+        let kind = self.dice.below(20);
+        let (service, interop) = match kind {
+            0 | 1 => (Service::Gateway, None),
+            2 => (Service::Gateway, Some(Interop::Teams)),
+            _ => (Service::Vmr, None),
+        };
+        let most = if service == Service::Gateway { 2 } else { self.plan.call_legs };
+        let count = 1 + self.dice.index(most);
+        let mut call = CallId::new(&format!("c{at}.{number}")).expect("a short id");
+        // Others join a call that goes on.
+        if service == Service::Vmr
+            && self.dice.chance(300)
+            && let Some(running) = self.nodes[at].servers[server].running.values().last()
+            && running.info.service == Service::Vmr
+        {
+            call = running.info.call.clone();
+        }
+        let legs = (0..count).map(|_| self.draw_leg(at, server)).collect();
+        let source = self.nodes[at].servers[server].source.clone();
+        let (conference, destination, tenant) = (Text::default(), Text::default(), Text::default());
+        let info = CallInfo { call, service, interop, conference, destination, tenant, source };
+        let mut call = Call { info, legs };
+        if call.legs.len() == 2 && self.dice.chance(150) {
+            call.legs[1].owner = self.other_node(at);
+            if call.legs[1].owner.is_some() {
+                call.legs[1].leg = LegId::new(&format!("f{at}.{number}")).expect("a short id");
+            }
+        }
+        let running: Vec<LegId> = self.nodes[at].servers[server].running.keys().cloned().collect();
+        if !running.is_empty() && self.dice.chance(60) {
+            let replaced = self.dice.pick(&running).clone();
+            call.legs[0].replaces = Some(replaced).filter(|old| call.legs.iter().all(|leg| leg.leg != *old));
+        }
+        call
+    }
+
+    fn other_node(&mut self, at: usize) -> Option<NodeName> {
+        let other = self.dice.index(self.plan.nodes);
+        Some(&self.nodes[other]).filter(|node| node.name != self.nodes[at].name).map(|node| node.name.clone())
+    }
+
+    fn draw_leg(&mut self, at: usize, server: usize) -> Leg {
+        let number = self.nodes[at].next_name();
+        let mut leg = LegId::new(&format!("l{number}")).expect("a short id");
+        let old = &self.nodes[at].servers[server].old;
+        if !old.is_empty() && self.dice.chance(30) {
+            leg = self.dice.pick(&self.nodes[at].servers[server].old).clone();
+        }
+        Leg {
+            leg,
+            participant: Text::default(),
+            protocol: if self.dice.chance(100) { Protocol::Skype } else { Protocol::Sip },
+            direction: Direction::In,
+            media: if self.dice.chance(150) { Media::CONTROL_ONLY } else { Media::AUDIO_VIDEO },
+            owner: None,
+            replaces: None,
+            subjects: Vec::new(),
+            needs: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self, at: usize, server: usize, mut call: Call) {
+        // A leg that the same id names twice would be the media server's own mistake.
+        let mut named = BTreeSet::new();
+        call.legs.retain(|leg| named.insert(leg.leg.clone()));
+        if !self.reaches(at, server) {
+            return;
+        }
+        let ask = AskId(self.nodes[at].next_name());
+        self.count("call asked for");
+        self.tell(|| format!("{at}.{server}: asks for {}", crate::say::call(&call)));
+        let name = self.nodes[at].name.clone();
+        for leg in call.legs.iter().filter(|leg| leg.owner.as_ref().is_none_or(|owner| *owner == name)) {
+            self.oracle.asked(at, &leg.leg, leg.replaces.as_ref(), self.time);
+        }
+        let what = What::Call(Box::new(call.clone()));
+        self.nodes[at].pending.insert(ask, Pending { server, what });
+        if self.dice.chance(40) {
+            // The caller hangs up before he is answered.
+            let leg = self.dice.pick(&call.legs).clone();
+            if leg.owner.is_none() {
+                let after = self.dice.span(0, 600);
+                self.server_soon(at, server, after, ServerEvent::End(leg.leg));
+            }
+        }
+        self.speak(at, server, Command::Admit { ask, call }, Asker::Call(ask));
+    }
+
+    /// The node has decided, durably: its answer goes out.
+    pub(crate) fn call_decided(&mut self, at: usize, ask: AskId, decision: &Decision) {
+        let Some(Pending { server, what: What::Call(call) }) = self.nodes[at].pending.remove(&ask) else { return };
+        let lost = self.is_active() && self.dice.chance(10);
+        if let Decision::Granted(granted) = decision
+            && (!lost || self.dice.chance(500))
+        {
+            let own = granted.legs.iter().filter(|leg| leg.owner.is_none());
+            let legs = own.map(|leg| leg.leg.clone()).collect();
+            self.node_submit(at, Command::Delivered { legs }, Asker::Nobody);
+        }
+        if lost {
+            self.count("lost answer to a media server");
+            if self.dice.chance(500) {
+                let after = self.dice.span(500, 5_000);
+                self.server_soon(at, server, after, ServerEvent::Ask(call));
+            }
+            return;
+        }
+        let after = self.dice.span(0, 20);
+        let answered = ServerEvent::Answered(call, Box::new(decision.clone()));
+        self.server_soon(at, server, after, answered);
+    }
+
+    fn call_answered(&mut self, at: usize, server: usize, call: &Call, decision: Decision) {
+        self.tell(|| format!("{at}.{server}: {}", crate::say::decision(call, &decision)));
+        match decision {
+            Decision::Granted(granted) => {
+                self.count(if granted.optimistic { "call granted alone" } else { "call granted" });
+                for granted in &granted.legs {
+                    let Some(leg) = call.legs.iter().find(|leg| leg.leg == granted.leg) else { continue };
+                    if granted.owner.is_some() {
+                        self.invite(call, leg);
+                    } else {
+                        self.leg_begins(at, server, call, leg);
+                    }
+                }
+            }
+            Decision::Denied(_) => self.count("call denied"),
+            Decision::Conflict(_) | Decision::Refused { .. } => self.count("call refused"),
+        }
+    }
+
+    fn leg_begins(&mut self, at: usize, server: usize, call: &Call, leg: &Leg) {
+        let mine = &mut self.nodes[at].servers[server];
+        if self.oracle.is_over(at, &leg.leg) || mine.ending.contains(&leg.leg) {
+            return;
+        }
+        if let Some(old) = &leg.replaces {
+            for server in &mut self.nodes[at].servers {
+                server.running.remove(old);
+            }
+        }
+        let running = Running { info: call.info.clone(), leg: leg.clone() };
+        self.nodes[at].servers[server].running.insert(leg.leg.clone(), running);
+        let length = self.dice.about(self.plan.call_length);
+        self.server_soon(at, server, length, ServerEvent::End(leg.leg.clone()));
+        if self.dice.chance(200) {
+            let after = self.dice.about(Millis(length.0 / 2 + 1));
+            self.server_soon(at, server, after, ServerEvent::Change(leg.leg.clone()));
+        }
+    }
+
+    /// The other end of a gateway call asks at its own node, in time or not.
+    fn invite(&mut self, call: &Call, leg: &Leg) {
+        let Some(owner) = self.nodes.iter().position(|node| Some(&node.name) == leg.owner.as_ref()) else { return };
+        let server = self.dice.index(self.nodes[owner].servers.len());
+        let mut asked = Call { info: call.info.clone(), legs: vec![leg.clone()] };
+        asked.info.source = self.nodes[owner].servers[server].source.clone();
+        asked.legs[0].owner = None;
+        let latest = *self.dice.pick(&[500, 5_000, 40_000]);
+        let after = self.dice.span(5, latest);
+        self.server_soon(owner, server, after, ServerEvent::Ask(Box::new(asked)));
+    }
+
+    fn leg_ends(&mut self, at: usize, server: usize, leg: LegId) {
+        let known = self.nodes[at].servers[server].running.contains_key(&leg)
+            || self.nodes[at].pending.values().any(|pending| pending.is_about(server, &leg));
+        if known && self.nodes[at].servers[server].ending.insert(leg.clone()) {
+            self.oracle.over(at, &leg, self.time);
+            self.nodes[at].servers[server].running.remove(&leg);
+            self.say_ends(at, server);
+        }
+    }
+
+    /// Says which legs have ended, until it is heard.
+    fn say_ends(&mut self, at: usize, server: usize) {
+        let legs: Vec<_> = self.nodes[at].servers[server].ending.iter().take(100).cloned().collect();
+        if legs.is_empty() {
+            return;
+        }
+        self.server_soon(at, server, AGAIN, ServerEvent::SayEnds);
+        if self.reaches(at, server) {
+            self.tell(|| format!("{at}.{server}: {} ended", crate::say::legs(&legs)));
+            self.speak(at, server, Command::EndLegs { legs: legs.clone() }, Asker::End(server, legs));
+        }
+    }
+
+    pub(crate) fn ends_heard(&mut self, at: usize, server: usize, legs: &[LegId]) {
+        for leg in legs {
+            if self.nodes[at].servers[server].ending.remove(leg) {
+                self.oracle.end_heard(at, leg, self.time);
+                self.nodes[at].servers[server].old.push(leg.clone());
+            }
+        }
+    }
+
+    fn change(&mut self, at: usize, server: usize, leg: LegId) {
+        if !self.reaches(at, server) || !self.nodes[at].servers[server].runs(&leg) {
+            return;
+        }
+        let media = *self.dice.pick(&[Media::AUDIO_VIDEO, Media::CONTROL_ONLY]);
+        let presenting = self.dice.chance(300);
+        let presentation = if presenting {
+            headroom_core::call::Presentation::FullMotion
+        } else {
+            headroom_core::call::Presentation::None
+        };
+        let media = Media { presenting, presentation, ..media };
+        let ask = AskId(self.nodes[at].next_name());
+        let what = What::Change(leg.clone(), media);
+        self.nodes[at].pending.insert(ask, Pending { server, what });
+        let legs = vec![(ask, leg, media)];
+        self.speak(at, server, Command::UpdateLegs { legs }, Asker::Change(ask));
+    }
+
+    pub(crate) fn change_decided(&mut self, at: usize, ask: AskId, verdict: &LegVerdict) {
+        let Some(Pending { server, what: What::Change(leg, media) }) = self.nodes[at].pending.remove(&ask) else {
+            return;
+        };
+        if let LegVerdict::Granted { .. } = verdict
+            && let Some(running) = self.nodes[at].servers[server].running.get_mut(&leg)
+        {
+            running.leg.media = media;
+        }
+    }
+
+    /// Reads where the list stands, and which of its legs are to be ended; lists what it runs a moment later.
+    fn read(&mut self, at: usize, server: usize) {
+        let next = self.dice.span(LIST_EVERY / 2, LIST_EVERY);
+        self.server_soon(at, server, next, ServerEvent::Read);
+        if !self.reaches(at, server) {
+            return;
+        }
+        let Some(process) = &self.nodes[at].process else { return };
+        let as_of = process.shown.counters.revision;
+        let source = self.nodes[at].servers[server].source.clone();
+        let legs = &process.shown.legs;
+        let mine = |leg: &&LegId| legs.get(*leg).is_some_and(|record| *record.source() == source);
+        let revoked: Vec<LegId> = process.shown.revoked.iter().filter(mine).cloned().collect();
+        if !revoked.is_empty() {
+            self.tell(|| format!("{at}.{server}: reads that {} must end", crate::say::legs(&revoked)));
+            self.node_submit(at, Command::Told { legs: revoked.clone() }, Asker::Nobody);
+            for leg in revoked {
+                let after = self.dice.span(0, 5_000);
+                // Also one that it does not know any more.
+                let known = self.nodes[at].servers[server].running.contains_key(&leg);
+                if !known {
+                    self.oracle.over(at, &leg, self.time);
+                    self.nodes[at].servers[server].ending.insert(leg.clone());
+                    self.server_soon(at, server, after, ServerEvent::SayEnds);
+                }
+                self.server_soon(at, server, after, ServerEvent::End(leg));
+            }
+        }
+        let after = self.dice.span(0, 400);
+        let journal = self.nodes[at].journals;
+        self.server_soon(at, server, after, ServerEvent::List(as_of, journal));
+    }
+
+    fn list(&mut self, at: usize, server: usize, as_of: u64) {
+        if !self.reaches(at, server) {
+            return;
+        }
+        let mine = &self.nodes[at].servers[server];
+        let legs: Vec<LegId> = mine.running.keys().filter(|leg| mine.runs(leg)).cloned().collect();
+        let source = mine.source.clone();
+        self.speak(at, server, Command::Sync { source, as_of, legs }, Asker::List(server));
+    }
+
+    /// Legs that the node does not run: it had been told that they ended, or has forgotten them.
+    pub(crate) fn list_heard<'a>(&mut self, at: usize, server: usize, legs: impl Iterator<Item = &'a LegId>) {
+        for leg in legs {
+            if self.nodes[at].servers[server].running.remove(leg).is_some() {
+                self.oracle.over(at, leg, self.time);
+                self.oracle.end_heard(at, leg, self.time);
+            }
+        }
+    }
+
+    /// The node's process died: questions have no answer. Some are asked again.
+    pub(crate) fn servers_unanswered(&mut self, at: usize) {
+        for (_, pending) in std::mem::take(&mut self.nodes[at].pending) {
+            if let What::Call(call) = pending.what
+                && self.dice.chance(500)
+            {
+                let after = self.dice.span(500, 5_000);
+                self.server_soon(at, pending.server, after, ServerEvent::Ask(call));
+            }
+        }
+    }
+
+    /// A media server dies with its legs. It begins anew, unless it is gone.
+    pub(crate) fn server_dies(&mut self, at: usize, server: usize, gone: bool) {
+        self.tell(|| format!("{at}.{server}: dies with its legs"));
+        self.nodes[at].pending.retain(|_, pending| pending.server != server);
+        let mine = &mut self.nodes[at].servers[server];
+        let over: Vec<_> = std::mem::take(&mut mine.running).into_keys().collect();
+        mine.gone |= gone;
+        for leg in over {
+            self.oracle.over(at, &leg, self.time);
+        }
+    }
+
+    pub(crate) fn server_returns(&mut self, at: usize, server: usize) {
+        if std::mem::take(&mut self.nodes[at].servers[server].gone) {
+            self.begin_server(at, server);
+            self.say_ends(at, server);
+        }
+        self.nodes[at].servers[server].muted_until = self.time;
+    }
+}
+
+impl Pending {
+    fn is_about(&self, server: usize, leg: &LegId) -> bool {
+        self.server == server
+            && match &self.what {
+                What::Call(call) => call.legs.iter().any(|asked| asked.leg == *leg),
+                What::Change(..) => false,
+            }
+    }
+}

@@ -1,0 +1,516 @@
+//! A conferencing node: its process, its journal, and the uplink that speaks with the pool.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use conferencing_core::{
+    AskId, Command, Failure, Next, Node, Nonce, Options, Outcome, Reply, Request, RequestId, Response, State,
+};
+use headroom_core::{LegId, Millis, NodeName, Position};
+use management_core::CertificateHash;
+
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::fault::Who;
+use crate::host::Host;
+use crate::media::{Pending, Server, ServerEvent};
+use crate::pool::{Envelope, PoolEvent};
+use crate::process::{Answers, Process};
+use crate::world::{Event, World};
+
+/// An attempt is waited for this much longer than its own limit.
+const SLACK: Millis = Millis(50);
+
+/// A conferencing node.
+pub struct NodeSide {
+    /// Its name.
+    pub name: NodeName,
+    /// Its certificate.
+    pub caller: CertificateHash,
+    /// Its clocks.
+    pub host: Host,
+    /// Its journal.
+    pub disk: Disk,
+    /// Its process, when it runs.
+    pub process: Option<Process<Node, Asker>>,
+    /// Number of the last process.
+    pub lives: u64,
+    /// Its disk finishes nothing before this time.
+    pub stalled_until: Millis,
+    /// The next write fails.
+    pub fails: bool,
+    /// Its requests do not arrive before this time.
+    pub deaf_pool_until: Millis,
+    /// The pool's answers do not arrive before this time.
+    pub deaf_until: Millis,
+    /// The machine does not run before this time.
+    pub sleeps_until: Millis,
+    /// The machine is off.
+    pub off: bool,
+    /// ... for ever.
+    pub gone: bool,
+    /// It is a copy of another machine.
+    pub clone: bool,
+    /// Its media servers.
+    pub servers: Vec<Server>,
+    /// Questions of theirs that are not answered.
+    pub pending: BTreeMap<AskId, Pending>,
+    /// Names given so far: questions, legs, calls.
+    pub names: u64,
+    /// Journals that were lost.
+    pub journals: u64,
+    /// The state that the next process must find.
+    pub left: Option<State>,
+    /// The service listens.
+    listens: bool,
+    uplink: Uplink,
+    woken: bool,
+    attempts: u64,
+    nonces: u64,
+    number: u64,
+    enrolled: u8,
+}
+
+/// What the uplink does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Uplink {
+    /// It waits for the machine.
+    Asks,
+    /// It waits for the pool.
+    Attempt { number: u64 },
+    /// Nothing is to be said for a while.
+    Sleeps { number: u64 },
+}
+
+/// Something at a conferencing node.
+pub enum NodeEvent {
+    /// The service is started.
+    Start,
+    /// The committer looks at its queue.
+    Wake(u64),
+    /// The disk has written.
+    Appended(u64),
+    /// A second has passed.
+    Tick(u64),
+    /// An answer of the pool arrives.
+    Answer(Box<Arrival>),
+    /// An attempt takes too long.
+    TimedOut(u64, u64, RequestId),
+    /// The uplink has slept enough.
+    Slept(u64, u64),
+    /// The budget of a question is over.
+    Expire(u64, AskId),
+    /// At one of its media servers.
+    Server(usize, ServerEvent),
+}
+
+/// An answer of the pool on its way.
+pub struct Arrival {
+    /// For which process.
+    pub life: u64,
+    /// For which attempt.
+    pub attempt: u64,
+    /// The request's name.
+    pub id: RequestId,
+    /// The answer.
+    pub outcome: Result<Response, Failure>,
+    /// The commit that it proves.
+    pub proof: Option<Position>,
+}
+
+/// Who waits for an answer of a node.
+#[derive(Debug)]
+pub enum Asker {
+    /// Nobody.
+    Nobody,
+    /// The service itself, which then begins to listen.
+    Started,
+    /// The uplink.
+    Uplink,
+    /// A media server that asked for a call.
+    Call(AskId),
+    /// A media server that asked for other media.
+    Change(AskId),
+    /// A media server that says that legs ended.
+    End(usize, Vec<LegId>),
+    /// A media server that lists its legs.
+    List(usize),
+}
+
+impl NodeSide {
+    /// A machine with an empty journal.
+    #[must_use]
+    pub fn new(number: usize, servers: usize, dice: &mut Dice) -> Self {
+        let name = char::from(b'a' + u8::try_from(number % 26).unwrap_or(0)).to_string();
+        let number = number as u64 + 1;
+        Self {
+            name: NodeName::new(&name).expect("a letter is a name"),
+            caller: certificate(number, 0),
+            host: Host::new(number),
+            disk: Disk::new(dice.any()),
+            process: None,
+            lives: 0,
+            stalled_until: Millis(0),
+            fails: false,
+            deaf_pool_until: Millis(0),
+            deaf_until: Millis(0),
+            sleeps_until: Millis(0),
+            off: false,
+            gone: false,
+            clone: false,
+            servers: (0..servers).map(Server::new).collect(),
+            pending: BTreeMap::new(),
+            names: 0,
+            journals: 0,
+            left: None,
+            listens: false,
+            uplink: Uplink::Asks,
+            woken: false,
+            attempts: 0,
+            nonces: number << 32,
+            number,
+            enrolled: 0,
+        }
+    }
+
+    /// A copy of this machine with its journal as it is now.
+    #[must_use]
+    pub fn copied(&self, index: usize, dice: &mut Dice) -> Self {
+        let mut copy = Self::new(index, self.servers.len(), dice);
+        copy.name = self.name.clone();
+        copy.caller = self.caller;
+        copy.disk = self.disk.clone();
+        copy.clone = true;
+        // Calls on two machines have names of their own.
+        copy.names = (index as u64) << 32;
+        copy
+    }
+
+    /// It gets another certificate.
+    pub fn enrol_anew(&mut self) {
+        self.enrolled += 1;
+        self.caller = certificate(self.number, self.enrolled);
+    }
+
+    /// Whether the service can be asked.
+    #[must_use]
+    pub fn answers(&self, time: Millis) -> bool {
+        self.process.is_some() && self.listens && time >= self.sleeps_until
+    }
+
+    /// The number of the next thing that needs a name.
+    pub fn next_name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+}
+
+fn certificate(number: u64, times: u8) -> CertificateHash {
+    let mut hash = [times; 32];
+    hash[..8].copy_from_slice(&number.to_be_bytes());
+    CertificateHash(hash)
+}
+
+impl World {
+    pub(crate) fn at_node(&mut self, at: usize, event: NodeEvent) {
+        // A machine that sleeps does everything when it wakes up.
+        let sleeps = self.nodes[at].sleeps_until.since(self.time);
+        if sleeps > Millis(0) {
+            return self.schedule(sleeps, Event::Node(at, event));
+        }
+        let life = self.nodes[at].process.as_ref().map(|process| process.life);
+        let is = |of: u64| life == Some(of);
+        match event {
+            NodeEvent::Start if life.is_none() && !self.nodes[at].off => self.node_start(at),
+            NodeEvent::Wake(of) if is(of) => self.node_wake(at),
+            NodeEvent::Appended(of) if is(of) => self.node_appended(at),
+            NodeEvent::Tick(of) if is(of) => self.node_tick(at, of),
+            NodeEvent::Answer(arrival) if is(arrival.life) => self.uplink_hears(at, *arrival),
+            NodeEvent::TimedOut(of, attempt, id) if is(of) => {
+                if self.nodes[at].uplink == (Uplink::Attempt { number: attempt }) {
+                    let outcome = Err(Failure::Undecided { retry_after: None });
+                    self.uplink_answers(at, id, outcome, None);
+                }
+            }
+            NodeEvent::Slept(of, number) if is(of) => {
+                if self.nodes[at].uplink == (Uplink::Sleeps { number }) {
+                    self.uplink_polls(at);
+                }
+            }
+            NodeEvent::Expire(of, ask) if is(of) => {
+                if self.nodes[at].pending.contains_key(&ask) {
+                    self.node_submit(at, Command::Expire { asks: vec![ask] }, Asker::Nobody);
+                    self.wake_uplink(at);
+                }
+            }
+            NodeEvent::Server(server, event) => self.at_server(at, server, event),
+            _ => {}
+        }
+    }
+
+    fn node_tick(&mut self, at: usize, life: u64) {
+        let synchronized = self.nodes[at].host.synchronized;
+        self.node_submit(at, Command::Tick { synchronized }, Asker::Nobody);
+        let tick = if self.plan.active > Millis::DAY { Millis::MINUTE } else { self.plan.tick };
+        self.schedule(tick, Event::Node(at, NodeEvent::Tick(life)));
+    }
+
+    fn node_start(&mut self, at: usize) {
+        let damaged = self.dice.chance(100);
+        let recovered = match self.nodes[at].disk.recover::<Node>(damaged) {
+            Ok(recovered) => recovered,
+            Err(error) => return self.violate("I11", format!("a node does not start: {error}")),
+        };
+        if let Some(left) = self.nodes[at].left.take() {
+            self.check_node_recovery(at, &left, &recovered.state);
+        }
+        let node = &mut self.nodes[at];
+        node.lives += 1;
+        node.nonces += 1;
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&node.nonces.to_be_bytes());
+        let life = node.lives;
+        node.process = Some(Process::new(life, recovered));
+        let started = Command::Started {
+            nonce: Nonce(nonce),
+            boot_id: node.host.boot_id,
+            node: Some(node.name.clone()),
+            synchronized: node.host.synchronized,
+            options: Options {
+                grace: self.plan.grace,
+                budget: self.plan.budget,
+                orphan_after: self.plan.orphan_after,
+            },
+        };
+        self.tell(|| format!("{at}: started"));
+        self.node_submit(at, started, Asker::Started);
+    }
+
+    /// It listens, and speaks with the pool.
+    fn node_listens(&mut self, at: usize) {
+        let life = self.nodes[at].lives;
+        self.nodes[at].listens = true;
+        self.uplink_polls(at);
+        self.schedule(self.plan.tick, Event::Node(at, NodeEvent::Tick(life)));
+    }
+
+    /// The process dies; whoever asked it has no answer.
+    pub(crate) fn node_crash(&mut self, at: usize, down: Option<Millis>) {
+        let Some(mut process) = self.nodes[at].process.take() else { return };
+        let mut left = process.shown.clone();
+        if let Some(sealed) = process.appending.take()
+            && self.dice.chance(500)
+            && self.nodes[at].disk.append(sealed)
+            && let Some((_, events)) = process.appended()
+        {
+            left = process.shown.clone();
+            self.node_durable(at, &events);
+        }
+        self.tell(|| format!("{at}: dies"));
+        self.nodes[at].left = Some(left);
+        (self.nodes[at].woken, self.nodes[at].listens) = (false, false);
+        self.servers_unanswered(at);
+        if let Some(down) = down {
+            self.schedule(down, Event::Node(at, NodeEvent::Start));
+        }
+    }
+
+    pub(crate) fn node_submit(&mut self, at: usize, command: Command, who: Asker) {
+        let listens = self.nodes[at].listens || matches!(who, Asker::Started);
+        let Some(process) = self.nodes[at].process.as_mut().filter(|_| listens) else { return };
+        process.push(command, who);
+        if !process.woken {
+            process.woken = true;
+            let life = process.life;
+            let after = self.dice.span(0, 1);
+            self.schedule(after, Event::Node(at, NodeEvent::Wake(life)));
+        }
+    }
+
+    fn node_wake(&mut self, at: usize) {
+        let now = self.nodes[at].host.now(self.time);
+        let batch = self.plan.batch;
+        let Some(process) = &mut self.nodes[at].process else { return };
+        process.woken = false;
+        for (command, who) in process.take(batch) {
+            if self.is_deadly() {
+                let down = self.dice.span(10, 5_000);
+                return self.node_crash(at, Some(down));
+            }
+            let about = self.node_deciding(at, &command);
+            let Some(process) = &mut self.nodes[at].process else { return };
+            let events = process.decide(now, command, who).to_vec();
+            self.node_decided(at, &about, &events, now);
+        }
+        self.node_close(at);
+    }
+
+    fn node_close(&mut self, at: usize) {
+        let Some(process) = &mut self.nodes[at].process else { return };
+        if process.appending.is_some() {
+            return;
+        }
+        let life = process.life;
+        if let Some(answers) = process.close() {
+            self.node_answers(at, answers);
+        } else if self.nodes[at].process.as_ref().is_some_and(|process| process.appending.is_some()) {
+            let takes = self.write_takes(Who::Node(at));
+            self.schedule(takes, Event::Node(at, NodeEvent::Appended(life)));
+        }
+    }
+
+    fn node_appended(&mut self, at: usize) {
+        if self.time < self.nodes[at].stalled_until {
+            let (life, left) = (self.nodes[at].lives, self.nodes[at].stalled_until.since(self.time));
+            return self.schedule(left, Event::Node(at, NodeEvent::Appended(life)));
+        }
+        if std::mem::take(&mut self.nodes[at].fails) || self.is_deadly() {
+            let down = self.dice.span(10, 5_000);
+            return self.node_crash(at, Some(down));
+        }
+        let every = self.plan.snapshot_every;
+        let node = &mut self.nodes[at];
+        let Some(process) = &mut node.process else { return };
+        let Some(sealed) = process.appending.take() else { return };
+        if !node.disk.append(sealed) {
+            return self.violate("I11", format!("{at}'s record does not follow the one before"));
+        }
+        let Some((answers, events)) = process.appended() else {
+            return self.violate("I13", "a record became durable that nobody sealed".into());
+        };
+        if node.disk.since_snapshot() >= every {
+            node.disk.snapshot::<Node>(&process.shown);
+        }
+        self.node_durable(at, &events);
+        self.node_answers(at, answers);
+        self.node_close(at);
+        let waiting = self.nodes[at].process.as_ref().filter(|p| p.waiting() > 0 && !p.woken);
+        if let Some(life) = waiting.map(|process| process.life) {
+            self.schedule(Millis(0), Event::Node(at, NodeEvent::Wake(life)));
+        }
+    }
+
+    fn node_answers(&mut self, at: usize, answers: Answers<Node, Asker>) {
+        let Answers { answers, early, .. } = answers;
+        if early > 0 {
+            self.violate("I13", format!("{early} answers of {at} precede what they depend on"));
+        }
+        let deadly = self.is_deadly();
+        let last = if deadly { self.dice.index(answers.len()) } else { answers.len() };
+        for (number, (who, reply)) in answers.into_iter().enumerate() {
+            if number >= last && deadly {
+                let down = self.dice.span(10, 5_000);
+                return self.node_crash(at, Some(down));
+            }
+            self.node_answer(at, who, reply);
+        }
+    }
+
+    /// As the agent does it: whoever's question was decided along with this one is answered first.
+    fn node_answer(&mut self, at: usize, who: Asker, reply: Reply) {
+        if let Reply::Outcomes(outcomes) | Reply::Uplink { outcomes, .. } | Reply::Ended { outcomes, .. } = &reply {
+            for (ask, outcome) in outcomes {
+                match outcome {
+                    Outcome::Call(decision) => self.call_decided(at, *ask, decision),
+                    Outcome::Leg(verdict) => self.change_decided(at, *ask, verdict),
+                }
+            }
+        }
+        if matches!(who, Asker::Call(_) | Asker::Change(_) | Asker::End(..) | Asker::List(_)) {
+            self.wake_uplink(at);
+        }
+        match (who, reply) {
+            (Asker::Started, _) => self.node_listens(at),
+            (Asker::Uplink, Reply::Uplink { next, .. }) => self.uplink_goes_on(at, next),
+            (Asker::Call(ask), Reply::Decided(decision)) => self.call_decided(at, ask, &decision),
+            (Asker::Call(ask), Reply::Waiting { until, .. }) => self.expire_at(at, ask, until),
+            (Asker::Change(ask), Reply::Legs(verdicts)) => match verdicts.first() {
+                Some(conferencing_core::LegVerdict::Waiting { until, .. }) => self.expire_at(at, ask, *until),
+                Some(verdict) => self.change_decided(at, ask, verdict),
+                None => {}
+            },
+            (Asker::End(server, legs), Reply::Ended { .. }) => self.ends_heard(at, server, &legs),
+            (Asker::List(server), Reply::Synced { ended, unknown }) => {
+                self.list_heard(at, server, ended.iter().chain(&unknown));
+            }
+            _ => {}
+        }
+    }
+
+    fn expire_at(&mut self, at: usize, ask: AskId, until: Millis) {
+        let now = self.nodes[at].host.now(self.time);
+        let life = self.nodes[at].lives;
+        let late = self.dice.span(0, 3);
+        self.schedule(until.since(now.boot).plus(late), Event::Node(at, NodeEvent::Expire(life, ask)));
+    }
+
+    /// There may be something to say to the pool.
+    pub(crate) fn wake_uplink(&mut self, at: usize) {
+        if matches!(self.nodes[at].uplink, Uplink::Sleeps { .. }) {
+            self.uplink_polls(at);
+        } else {
+            self.nodes[at].woken = true;
+        }
+    }
+
+    fn uplink_polls(&mut self, at: usize) {
+        self.nodes[at].uplink = Uplink::Asks;
+        self.node_submit(at, Command::Poll, Asker::Uplink);
+    }
+
+    fn uplink_goes_on(&mut self, at: usize, next: Next) {
+        self.nodes[at].attempts += 1;
+        let (number, life) = (self.nodes[at].attempts, self.nodes[at].lives);
+        match next {
+            Next::Wait { until } => {
+                if std::mem::take(&mut self.nodes[at].woken) {
+                    return self.uplink_polls(at);
+                }
+                self.nodes[at].uplink = Uplink::Sleeps { number };
+                let left = until.since(self.nodes[at].host.now(self.time).boot).max(Millis(1));
+                self.schedule(left, Event::Node(at, NodeEvent::Slept(life, number)));
+            }
+            Next::Send { id, request, timeout } => {
+                self.tell(|| format!("{at} → pool: {}", crate::say::request(&request)));
+                self.nodes[at].uplink = Uplink::Attempt { number };
+                let limit = timeout.plus(SLACK);
+                self.schedule(limit, Event::Node(at, NodeEvent::TimedOut(life, number, id)));
+                self.to_pool(at, id, number, &request);
+            }
+        }
+    }
+
+    fn to_pool(&mut self, at: usize, id: RequestId, attempt: u64, request: &Arc<Request>) {
+        if self.time < self.nodes[at].deaf_pool_until {
+            return;
+        }
+        let (life, epoch) = (self.nodes[at].lives, self.pool.epoch);
+        let envelope = Envelope { node: at, life, attempt, id, request: Arc::clone(request), epoch };
+        for delay in self.deliveries() {
+            self.schedule(delay, Event::Pool(PoolEvent::Request(Box::new(envelope.clone()))));
+        }
+    }
+
+    /// An answer arrives. One of an attempt that was given up is not listened to.
+    fn uplink_hears(&mut self, at: usize, arrival: Arrival) {
+        if self.nodes[at].uplink != (Uplink::Attempt { number: arrival.attempt }) {
+            return;
+        }
+        self.tell(|| format!("{at} ← pool: {}", crate::say::outcome(&arrival.outcome)));
+        self.uplink_answers(at, arrival.id, arrival.outcome, arrival.proof);
+    }
+
+    fn uplink_answers(
+        &mut self,
+        at: usize,
+        id: RequestId,
+        outcome: Result<Response, Failure>,
+        proof: Option<Position>,
+    ) {
+        self.nodes[at].uplink = Uplink::Asks;
+        self.oracle.proved(at, id, proof.is_some());
+        let jitter = u32::try_from(self.dice.below(1000)).unwrap_or(500);
+        let command = Command::Answered { request: id, outcome, jitter };
+        self.node_submit(at, command, Asker::Uplink);
+    }
+}

@@ -1,0 +1,144 @@
+//! What is known to be true, and the promises that are checked against it after every step.
+//!
+//! | promise | what it says | where it is checked |
+//! | --- | --- | --- |
+//! | I1 | a grant of more than 0 units commits only within capacity and overdraft | each command of the pool |
+//! | I2 | use is above the limit only with a recorded cause | each command of the pool |
+//! | I3 | what was acknowledged survives a crash | each start of a process |
+//! | I4 | the same request twice: the same answer, one effect | each numbered request |
+//! | I5 | an explicit release is final | each lease that is granted, each leg that begins |
+//! | I6 | a fenced session changes nothing | each request in a session |
+//! | I7 | reconciliation never cuts a running call | each leg that a node ends |
+//! | I8 | out of contact beyond the grace every new call is refused | each grant that a node makes alone |
+//! | I9 | faults over: the books agree within a bounded time | after the last fault |
+//! | I10 | entitlement = valid activations − returns, each once | after the last fault |
+//! | I11 | recovery is exact or refuses | each start of a process |
+//! | I12 | a grant or contact answer proves a commit made after its request | each answer of the pool |
+//! | I13 | no answer precedes the records it saw | each answer of any process |
+//! | I14 | a leg that runs is leased, or queued to be adopted | each command of a node |
+//! | I15 | the age of grace errs by no more than what cannot be measured, and never upwards | each command of a node |
+//! | I16 | a clone never lowers the units in use | each command of the pool |
+
+mod node;
+mod pool;
+mod recovery;
+mod rest;
+
+use std::collections::BTreeMap;
+
+use conferencing_core::RequestId;
+use headroom_core::{Charge, LegId, Millis, Shared};
+use management_core::{HolderId, LeaseKey, Mutation};
+
+pub use node::NodeStep;
+pub use pool::PoolStep;
+
+/// A promise that was not kept, and how.
+pub type Broken = (&'static str, String);
+
+/// What is known to be true.
+#[derive(Default)]
+pub struct Oracle {
+    /// Of each node's legs.
+    nodes: BTreeMap<usize, NodeTruth>,
+    /// The leases, by what the pool said happened.
+    books: BTreeMap<LeaseKey, Charge>,
+    /// Each holder's session.
+    sessions: BTreeMap<HolderId, u64>,
+    /// The last numbered answer of a session.
+    answers: BTreeMap<u64, (u64, Shared<Mutation>)>,
+    /// When each lease was released by its node.
+    released: BTreeMap<LeaseKey, Millis>,
+    /// Commands since the books were added up.
+    since_sum: u64,
+    /// The store was reverted: a difference between books can be its fault.
+    pub reverted: bool,
+}
+
+/// What is true of a node.
+#[derive(Default)]
+struct NodeTruth {
+    /// When each leg was last asked for.
+    asked: BTreeMap<LegId, Millis>,
+    /// When each leg was over.
+    over: BTreeMap<LegId, Millis>,
+    /// When the node had heard of it.
+    heard: BTreeMap<LegId, Millis>,
+    /// Legs that another was to take over from.
+    replaced: BTreeMap<LegId, Millis>,
+    /// Legs that the present process has heard the names of.
+    named: BTreeMap<LegId, u64>,
+    /// The request whose answer proves a commit.
+    proof: Option<RequestId>,
+    /// When contact was last had.
+    contact: Option<Millis>,
+    /// When contact was last had and durably noted.
+    contact_noted: Option<Millis>,
+    /// Contacts that are not durable yet.
+    noting: Option<Millis>,
+    /// Time since the last contact that no clock of the machine has seen.
+    unseen: Millis,
+    /// Time by which a wrong wall clock can lengthen the age.
+    misled: Millis,
+}
+
+impl Oracle {
+    fn node(&mut self, at: usize) -> &mut NodeTruth {
+        self.nodes.entry(at).or_default()
+    }
+
+    /// A media server asks for a leg.
+    pub fn asked(&mut self, at: usize, leg: &LegId, replaces: Option<&LegId>, time: Millis) {
+        let node = self.node(at);
+        node.asked.insert(leg.clone(), time);
+        if let Some(old) = replaces {
+            node.replaced.insert(old.clone(), time);
+        }
+    }
+
+    /// A leg is over at its media server.
+    pub fn over(&mut self, at: usize, leg: &LegId, time: Millis) {
+        self.node(at).over.insert(leg.clone(), time);
+    }
+
+    /// The node has answered that it knows of a leg's end.
+    pub fn end_heard(&mut self, at: usize, leg: &LegId, time: Millis) {
+        self.node(at).heard.insert(leg.clone(), time);
+    }
+
+    /// Whether a leg is over, and was not asked for since.
+    #[must_use]
+    pub fn is_over(&self, at: usize, leg: &LegId) -> bool {
+        let Some(node) = self.nodes.get(&at) else { return false };
+        node.over.get(leg).is_some_and(|over| node.asked.get(leg).is_none_or(|asked| asked <= over))
+    }
+
+    /// What an answer that arrives at a node proves.
+    pub fn proved(&mut self, at: usize, request: RequestId, proves: bool) {
+        self.node(at).proof = proves.then_some(request);
+    }
+
+    /// A machine was off or stood still.
+    pub fn unseen(&mut self, at: usize, span: Millis) {
+        let node = self.node(at);
+        node.unseen = node.unseen.plus(span);
+    }
+
+    /// Somebody set a node's clock wrong.
+    pub fn misled(&mut self, at: usize, by: i64) {
+        let node = self.node(at);
+        node.misled = node.misled.plus(Millis(by.abs()));
+    }
+
+    /// A node's journal is gone, and with it all that it knew.
+    pub fn journal_lost(&mut self, at: usize) {
+        self.nodes.remove(&at);
+    }
+
+    /// A process of the pool begins.
+    pub fn pool_began(&mut self) {
+        self.books.clear();
+        self.sessions.clear();
+        self.answers.clear();
+    }
+}

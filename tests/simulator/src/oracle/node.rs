@@ -1,0 +1,226 @@
+//! The promises of a node, checked after each of its commands.
+
+use conferencing_core::uplink::Phase;
+use conferencing_core::{Command, Event, Grace, Reading, RequestId, State, Why};
+use headroom_core::{LegId, Millis, Now};
+
+use super::Broken;
+use crate::world::World;
+
+/// What a machine's clocks and journal may miss at most: the clocks are saved every minute.
+const SAVED_EVERY: Millis = Millis::MINUTE;
+/// Contact is noted at most so often.
+const NOTED_EVERY: Millis = Millis(1_100);
+
+/// What a command says, kept for when it is decided.
+pub struct NodeStep {
+    /// Legs that it names as known to the media server.
+    named: Vec<LegId>,
+    /// The request that it answers, successfully.
+    answered: Option<RequestId>,
+}
+
+impl World {
+    /// Looks at a command before it is decided.
+    pub(crate) fn node_deciding(&mut self, at: usize, command: &Command) -> NodeStep {
+        let _ = at;
+        let named = match command {
+            Command::Delivered { legs } | Command::Sync { legs, .. } => legs.clone(),
+            Command::UpdateLegs { legs } => legs.iter().map(|(_, leg, _)| leg.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let answered = match command {
+            Command::Answered { request, outcome: Ok(_), .. } => Some(*request),
+            _ => None,
+        };
+        NodeStep { named, answered }
+    }
+
+    /// Checks what a command did.
+    pub(crate) fn node_decided(&mut self, at: usize, step: &NodeStep, events: &[Event], now: Now) {
+        let life = self.nodes[at].lives;
+        let named = step.named.iter().map(|leg| (leg.clone(), life));
+        self.oracle.node(at).named.extend(named);
+        for event in events {
+            match event {
+                Event::Granted { legs, .. } => {
+                    // What takes units over is no new call.
+                    let moves = legs.iter().any(|leg| leg.leg.replaces.is_some());
+                    for leg in legs {
+                        self.check(self.wanted(at, &leg.leg.leg));
+                        if leg.held.is_none() && !moves {
+                            self.check(self.within_grace(at, now));
+                        }
+                    }
+                }
+                Event::Ended { legs, why, .. } => {
+                    for leg in legs {
+                        self.check(self.rightly_ended(at, leg, *why));
+                    }
+                }
+                Event::Clock { grace } => self.clock_saved(at, step, grace),
+                Event::Denied { .. } => self.count("denied by a node alone"),
+                Event::Revoked { .. } => self.count("revoked"),
+                _ => {}
+            }
+        }
+        self.check(self.age_is_true(at, now));
+        self.check(self.leased_or_queued(at));
+        if step.answered.is_some() {
+            self.check(self.held_is_leased(at));
+        }
+    }
+
+    /// I5: a leg begins only because its media server wants it to.
+    fn wanted(&self, at: usize, leg: &LegId) -> Result<(), Broken> {
+        let truth = self.oracle.nodes.get(&at);
+        let Some(asked) = truth.and_then(|truth| truth.asked.get(leg)) else {
+            return Err(("I5", format!("{leg} begins on {at}, and nobody asked for it")));
+        };
+        match truth.and_then(|truth| truth.heard.get(leg)) {
+            Some(heard) if heard > asked => {
+                Err(("I5", format!("{leg} begins on {at} after the node had heard of its end")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn reading(&self, at: usize, now: Now) -> Reading {
+        let node = &self.nodes[at];
+        let synchronized = node.process.as_ref().is_some_and(|process| process.volatile().synchronized);
+        Reading { boot_id: node.host.boot_id, boot: now.boot, wall: now.wall, synchronized }
+    }
+
+    fn state(&self, at: usize) -> Option<&State> {
+        self.nodes[at].process.as_ref().map(crate::process::Process::state)
+    }
+
+    /// I8: no node grants alone for longer than its grace, by true time.
+    fn within_grace(&self, at: usize, now: Now) -> Result<(), Broken> {
+        let Some(state) = self.state(at) else { return Ok(()) };
+        let grace = state.counters.grace;
+        if !grace.had_contact || grace.refused {
+            return Err(("I8", format!("{at} grants alone without ever having had contact")));
+        }
+        let age = grace.at(&self.reading(at, now)).age;
+        let Some(truth) = self.oracle.nodes.get(&at) else { return Ok(()) };
+        let Some(contact) = truth.contact else { return Ok(()) };
+        let most = self.plan.grace.plus(truth.unseen).plus(SAVED_EVERY).plus(NOTED_EVERY);
+        let out = self.time.since(contact);
+        if age >= self.plan.grace || out > most {
+            return Err(("I8", format!("{at} grants alone {out} after its last contact, by its books {age}")));
+        }
+        Ok(())
+    }
+
+    fn clock_saved(&mut self, at: usize, step: &NodeStep, grace: &Grace) {
+        if grace.refused || !grace.had_contact || grace.age > Millis(0) {
+            return;
+        }
+        let time = self.time;
+        let truth = self.oracle.node(at);
+        let proved = step.answered.is_some() && truth.proof == step.answered;
+        if proved {
+            truth.contact = Some(time);
+            truth.noting = Some(time);
+            (truth.unseen, truth.misled) = (Millis(0), Millis(0));
+        } else if truth.contact.is_some_and(|contact| time.since(contact) > NOTED_EVERY) {
+            self.violate("I12", format!("{at} counts as contact what proves no commit"));
+        }
+    }
+
+    /// What became durable at a node.
+    pub(crate) fn node_durable(&mut self, at: usize, events: &[Event]) {
+        let contact =
+            |event: &Event| matches!(event, Event::Clock { grace } if grace.had_contact && grace.age == Millis(0));
+        if events.iter().any(contact) {
+            let truth = self.oracle.node(at);
+            truth.contact_noted = truth.noting.or(truth.contact_noted);
+        }
+    }
+
+    /// I15: the age of grace.
+    fn age_is_true(&self, at: usize, now: Now) -> Result<(), Broken> {
+        let Some(state) = self.state(at) else { return Ok(()) };
+        let grace = state.counters.grace;
+        let Some(truth) = self.oracle.nodes.get(&at) else { return Ok(()) };
+        let (Some(contact), true) = (truth.contact, grace.had_contact) else { return Ok(()) };
+        let age = grace.at(&self.reading(at, now)).age;
+        let out = self.time.since(contact);
+        if age.plus(truth.unseen).plus(SAVED_EVERY).plus(NOTED_EVERY) < out {
+            return Err(("I15", format!("{at} is out of contact for {out}, by its books for {age}")));
+        }
+        let noted = self.time.since(truth.contact_noted.unwrap_or(contact));
+        if age > noted.plus(truth.misled).plus(NOTED_EVERY) {
+            return Err(("I15", format!("{at} is out of contact for {noted}, by its books even for {age}")));
+        }
+        Ok(())
+    }
+
+    /// I7: what a node ends has ended, or its media server has said nothing of it for as long as agreed.
+    fn rightly_ended(&self, at: usize, leg: &LegId, why: Why) -> Result<(), Broken> {
+        let truth = self.oracle.nodes.get(&at);
+        let server = self.nodes[at].servers.iter().find(|server| server.runs(leg));
+        let right = match why {
+            Why::Told => truth.is_some_and(|truth| truth.over.contains_key(leg)),
+            Why::Replaced => truth.is_some_and(|truth| truth.replaced.contains_key(leg)),
+            Why::NotListed => server.is_none(),
+            Why::Orphaned => server.is_none_or(|server| {
+                let silent = self.time.since(server.spoke).plus(Millis::SECOND.times(5));
+                silent >= self.plan.orphan_after
+            }),
+            Why::Unconfirmed => {
+                let life = self.nodes[at].lives;
+                let named = truth.and_then(|truth| truth.named.get(leg)) == Some(&life);
+                server.is_none() || !named
+            }
+        };
+        if right { Ok(()) } else { Err(("I7", format!("{at} ended {leg}, which runs ({why:?})"))) }
+    }
+
+    /// I14: every leg is held as it runs, or is to be brought in line.
+    fn leased_or_queued(&self, at: usize) -> Result<(), Broken> {
+        let Some(state) = self.state(at).filter(|state| state.legs.len() <= 64) else { return Ok(()) };
+        let in_line = |record: &conferencing_core::LegRecord| {
+            record.revoked
+                || record.held.as_ref() == Some(&record.running.charge)
+                || state.unsettled.contains(record.id())
+        };
+        match state.legs.values().find(|record| !in_line(record)) {
+            Some(record) => Err(("I14", format!("{} runs on {at}, is not leased and not queued", record.id()))),
+            None => Ok(()),
+        }
+    }
+
+    /// I3 and I14: what a node believes to be held in its current session is held there.
+    pub(crate) fn held_is_leased(&self, at: usize) -> Result<(), Broken> {
+        let Some(process) = &self.nodes[at].process else { return Ok(()) };
+        let Phase::Active(link) = &process.volatile().phase else { return Ok(()) };
+        let Some(there) = &self.pool.process else { return Ok(()) };
+        if link.session.generation != there.position.generation || self.oracle.reverted {
+            return Ok(());
+        }
+        let pool = there.state();
+        let current = pool.holders.iter().find_map(|(id, holder)| {
+            let session = holder.session.as_ref().filter(|session| session.number == link.session.number)?;
+            Some((*id, session))
+        });
+        let Some((holder, session)) = current else { return Ok(()) };
+        if session.sequence < link.sequence {
+            let text = format!("{at} has an answer to {}, the pool knows {}", link.sequence, session.sequence);
+            return Err(("I3", text));
+        }
+        let settled = session.sequence == link.sequence && session.phase == management_core::Phase::Active;
+        if !settled || process.state().legs.len() > 64 {
+            return Ok(());
+        }
+        for record in process.state().legs.values() {
+            let Some(held) = &record.held else { continue };
+            let lease = pool.lease(holder, record.id());
+            if lease.is_none_or(|lease| lease.charge != *held) && !pool.is_tombstoned(holder, record.id()) {
+                return Err(("I14", format!("{at} believes that {} holds {held:?}, and it does not", record.id())));
+            }
+        }
+        Ok(())
+    }
+}

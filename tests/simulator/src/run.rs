@@ -1,0 +1,125 @@
+//! Many seeds: one after the other on each processor, some twice, and the figures of all.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use headroom_core::Millis;
+
+use crate::world::{Outcome, Violation, World};
+
+/// Of so many seeds one is run twice and must be the same.
+const TWICE: u64 = 100;
+
+/// Figures of many seeds.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Seeds.
+    pub seeds: u64,
+    /// Events carried out.
+    pub steps: u64,
+    /// Simulated time of all nodes.
+    pub node_time: Millis,
+    /// Seeds that were run twice.
+    pub repeated: u64,
+    /// Faults and other happenings by name.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// A seed that broke a promise.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The seed.
+    pub seed: u64,
+    /// What it broke.
+    pub violation: Violation,
+}
+
+/// Runs a seed. A panic of a machine is a broken promise too.
+#[must_use]
+pub fn seed(seed: u64, tell: bool) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed, tell).run())) {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let text = text.unwrap_or_default();
+            let violation = Some(Violation { promise: "panic", text, at: Millis(0) });
+            let (counts, story) = (BTreeMap::new(), Vec::new());
+            Outcome { violation, trace: 0, steps: 0, node_time: Millis(0), counts, story }
+        }
+    }
+}
+
+/// Runs seeds on so many threads, until `failures` of them have broken a promise. `progress` is told now and
+/// then how many are done.
+pub fn seeds(
+    first: u64,
+    count: u64,
+    threads: usize,
+    failures: usize,
+    progress: impl Fn(u64) + Sync,
+) -> (Figures, Vec<Failed>) {
+    let next = AtomicU64::new(first);
+    let end = first.saturating_add(count);
+    let all = Mutex::new((Figures::default(), Vec::<Failed>::new()));
+    let work = || {
+        let mut mine = Figures::default();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let enough = all.lock().map_or(true, |all| all.1.len() >= failures);
+            if number >= end || enough {
+                break;
+            }
+            if let Some(violation) = one(number, &mut mine)
+                && let Ok(mut all) = all.lock()
+            {
+                all.1.push(Failed { seed: number, violation });
+            }
+            progress(number - first + 1);
+        }
+        if let Ok(mut all) = all.lock() {
+            all.0.add(&mine);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let (figures, mut failed) = all.into_inner().unwrap_or_default();
+    failed.sort_by_key(|failed| failed.seed);
+    (figures, failed)
+}
+
+fn one(number: u64, figures: &mut Figures) -> Option<Violation> {
+    let outcome = seed(number, false);
+    figures.seeds += 1;
+    figures.steps += outcome.steps;
+    figures.node_time = figures.node_time.plus(outcome.node_time);
+    for (name, count) in &outcome.counts {
+        *figures.counts.entry(name).or_default() += count;
+    }
+    if outcome.violation.is_none() && number.is_multiple_of(TWICE) {
+        figures.repeated += 1;
+        let again = seed(number, false);
+        if again.trace != outcome.trace {
+            let text = format!("the trace is {:016x}, and the second time {:016x}", outcome.trace, again.trace);
+            return Some(Violation { promise: "replay", text, at: Millis(0) });
+        }
+    }
+    outcome.violation
+}
+
+impl Figures {
+    fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.steps += other.steps;
+        self.node_time = self.node_time.plus(other.node_time);
+        self.repeated += other.repeated;
+        for (name, count) in &other.counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+    }
+}

@@ -170,6 +170,9 @@ impl World {
         self.pool.listens = true;
         self.schedule(self.plan.tick, Event::Pool(PoolEvent::Tick(self.pool.lives)));
         if self.pool.lives > 1 {
+            if !self.is_active() {
+                self.enrol_all();
+            }
             return;
         }
         let license = crate::vendor::from_file(&self.plan);

@@ -281,7 +281,9 @@ impl World {
             self.pool.host.boot(time);
         }
         self.schedule(Millis(0), Event::Pool(PoolEvent::Start));
+        self.schedule(Millis(0), Event::Pool(PoolEvent::Appended(self.pool.lives)));
         self.schedule(Millis(0), Event::Vendor(VendorEvent::Start));
+        self.enrol_all();
         self.pool_submit(Command::TestMode(false), Asker::Nobody);
         (self.pool.host.wrong_by, self.pool.host.synchronized) = (0, true);
         for at in 0..self.nodes.len() {
@@ -294,6 +296,20 @@ impl World {
         self.contact_vendor();
     }
 
+    /// A restored store may not know who was enrolled since.
+    pub(crate) fn enrol_all(&mut self) {
+        for at in 0..self.nodes.len() {
+            let node = &self.nodes[at];
+            let (name, caller) = (node.name.clone(), node.caller);
+            let Some(process) = &self.pool.process else { return };
+            let known = process.state().nodes.get(&name);
+            if !node.clone && known.is_none_or(|known| known.certificate != caller || known.removed_at.is_some()) {
+                self.pool_submit(Command::RemoveNode(name), Asker::Nobody);
+                self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
+            }
+        }
+    }
+
     fn mend_node(&mut self, at: usize) {
         let time = self.time;
         let node = &mut self.nodes[at];
@@ -303,6 +319,8 @@ impl World {
             node.host.boot(time);
         }
         (node.host.wrong_by, node.host.synchronized) = (0, true);
+        let life = node.lives;
+        self.schedule(Millis(0), Event::Node(at, NodeEvent::Appended(life)));
         self.schedule(Millis(0), Event::Node(at, NodeEvent::Start));
         self.node_submit(at, NodeCommand::Drain { on: false }, NodeAsker::Nobody);
         for server in 0..self.nodes[at].servers.len() {

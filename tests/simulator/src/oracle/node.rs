@@ -114,7 +114,8 @@ impl World {
     }
 
     fn clock_saved(&mut self, at: usize, step: &NodeStep, grace: &Grace) {
-        if grace.refused || !grace.had_contact || grace.age > Millis(0) {
+        // After a boot it can be saved before the time off is known.
+        if grace.refused || !grace.had_contact || grace.age > Millis(0) || grace.off_since.is_some() {
             return;
         }
         let time = self.time;

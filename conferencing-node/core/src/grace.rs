@@ -5,6 +5,11 @@
 //! 0, and believed only once the kernel calls its clock synchronized or after an hour up, because
 //! many machines start with a wrong clock. What nothing can measure (a reverted snapshot, a paused
 //! machine whose boot clock stood still) is not counted.
+//!
+//! The wall clock that is saved must be believed too: measured from 1970, or from a clock that somebody
+//! set back, the time powered off would be years, and every call refused. So a clock that is not
+//! synchronized never takes the saved one back, and contact in a boot whose clock is not believed yet
+//! leaves no wall clock to measure from.
 
 use headroom_core::Millis;
 use headroom_core::time::BootId;
@@ -38,7 +43,8 @@ pub struct Grace {
     /// Time since boot at the reading.
     #[n(2)]
     pub boot: Millis,
-    /// The wall clock at the reading.
+    /// The wall clock at the reading, as far as it is believed: an unsynchronized one that was set back is
+    /// carried on from before.
     #[n(3)]
     pub wall: Millis,
     /// Wall clock from which time powered off is still to be counted, once the clock is trusted.
@@ -50,26 +56,39 @@ pub struct Grace {
     /// The pool said that this node no longer belongs to it.
     #[n(6)]
     pub refused: bool,
+    /// No wall clock was believed since the last contact, so that time powered off cannot be measured from
+    /// the reading.
+    #[n(7)]
+    #[cbor(default)]
+    pub wall_unknown: bool,
 }
 
 impl Grace {
     /// The same age, carried on to a later reading. The age never falls.
     #[must_use]
     pub fn at(&self, r: &Reading) -> Self {
-        let mut next = Self { boot_id: r.boot_id, boot: r.boot, wall: r.wall, ..*self };
+        let mut next = Self { boot_id: r.boot_id, boot: r.boot, ..*self };
         if r.boot_id == self.boot_id && r.boot >= self.boot {
-            next.age = self.age.plus(r.boot.since(self.boot));
+            let passed = r.boot.since(self.boot);
+            next.age = self.age.plus(passed);
+            next.wall = self.wall.plus(passed);
         } else {
             next.age = self.age.plus(r.boot);
             // Time that the boot before ran is in the age already; only its time off remains open.
-            next.off_since = Some(self.off_since.map_or(self.wall, |from| from.plus(self.boot)));
+            let off_since = self.off_since.map_or(self.wall, |from| from.plus(self.boot));
+            next.off_since = Some(off_since).filter(|_| !self.wall_unknown);
+            next.wall = off_since.plus(r.boot);
         }
-        if let Some(from) = next.off_since
-            && (r.synchronized || r.boot >= TRUSTED_AFTER)
-        {
+        let believed = r.synchronized || r.boot >= TRUSTED_AFTER;
+        if let Some(from) = next.off_since.filter(|_| believed) {
             let booted_at = Millis(r.wall.0.saturating_sub(r.boot.0));
             next.age = next.age.plus(booted_at.since(from));
             next.off_since = None;
+        }
+        if r.synchronized || (believed && self.wall_unknown) {
+            (next.wall, next.wall_unknown) = (r.wall, false);
+        } else if next.off_since.is_none() && !next.wall_unknown {
+            next.wall = next.wall.max(r.wall);
         }
         next
     }
@@ -77,14 +96,15 @@ impl Grace {
     /// The pool answered: the age begins again.
     #[must_use]
     pub fn contact(&self, r: &Reading) -> Self {
+        let next = self.at(r);
         Self {
             age: Millis(0),
-            boot_id: r.boot_id,
-            boot: r.boot,
-            wall: r.wall,
             off_since: None,
+            // Time off that is not counted yet must not be counted later, as if it came after this.
+            wall_unknown: next.wall_unknown || next.off_since.is_some(),
             had_contact: true,
             refused: false,
+            ..next
         }
     }
 
@@ -138,6 +158,34 @@ mod tests {
         let synced = unsynced.at(&reading(3, 1_000, 101 * day, true));
         // A day in all: half an hour of it up, the rest off.
         assert_eq!(synced.age, Millis(day));
+    }
+
+    #[test]
+    fn contact_with_a_clock_that_began_in_1970_lets_no_later_boot_count_the_years() {
+        let day = Millis::DAY.0;
+        let start = Grace::default().contact(&reading(1, 0, 100 * day, true));
+        // Off for ten days; up with a clock without battery, and in contact before it is synchronized.
+        let contact = start.at(&reading(2, 60_000, 60_000, false)).contact(&reading(2, 61_000, 61_000, false));
+        assert_eq!(contact.age, Millis(0));
+        let next = contact.at(&reading(3, 1_000, 111 * day, true));
+        assert_eq!(next.age, Millis(1_000), "what cannot be measured is not counted");
+        // Synchronized in time, the clock is measured from.
+        let synced = contact.at(&reading(2, 120_000, 110 * day, true));
+        let next = synced.at(&reading(3, 0, 111 * day, true));
+        assert_eq!(next.age, Millis(59_000 + day));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_lets_no_later_boot_count_what_it_was_set_back_by() {
+        let day = Millis::DAY.0;
+        let start = Grace::default().contact(&reading(1, 0, 100 * day, true));
+        let back = start.at(&reading(1, 2 * Millis::HOUR.0, 85 * day, false));
+        let next = back.at(&reading(2, 0, 100 * day + 3 * Millis::HOUR.0, true));
+        assert_eq!(next.age, Millis::HOUR.times(3));
+        // A clock that ran an hour in 1970 is believed for want of a better one, but not measured from.
+        let old = start.at(&reading(2, Millis::HOUR.0, Millis::HOUR.0, false));
+        let next = old.at(&reading(3, 0, 101 * day, true));
+        assert_eq!(next.age, Millis(day));
     }
 
     #[derive(Debug, Clone)]

@@ -47,6 +47,8 @@ pub struct NodeSide {
     pub sleeps_until: Millis,
     /// The machine is off.
     pub off: bool,
+    /// ... since then.
+    pub off_since: Millis,
     /// ... for ever.
     pub gone: bool,
     /// It is a copy of another machine.
@@ -156,6 +158,7 @@ impl NodeSide {
             deaf_until: Millis(0),
             sleeps_until: Millis(0),
             off: false,
+            off_since: Millis(0),
             gone: false,
             clone: false,
             servers: (0..servers).map(Server::new).collect(),
@@ -337,7 +340,7 @@ impl World {
                 let down = self.dice.span(10, 5_000);
                 return self.node_crash(at, Some(down));
             }
-            let about = self.node_deciding(at, &command);
+            let about = Self::node_deciding(&command);
             let Some(process) = &mut self.nodes[at].process else { return };
             let events = process.decide(now, command, who).to_vec();
             self.node_decided(at, &about, &events, now);

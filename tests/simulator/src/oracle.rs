@@ -78,7 +78,7 @@ struct NodeTruth {
     noting: Option<Millis>,
     /// Time since the last contact that no clock of the machine has seen.
     unseen: Millis,
-    /// Time by which a wrong wall clock can lengthen the age.
+    /// Time by which a wall clock that runs ahead can lengthen the age.
     misled: Millis,
 }
 
@@ -124,10 +124,10 @@ impl Oracle {
         node.unseen = node.unseen.plus(span);
     }
 
-    /// Somebody set a node's clock wrong.
-    pub fn misled(&mut self, at: usize, by: i64) {
+    /// A node's clock runs ahead by so much more.
+    pub fn misled(&mut self, at: usize, by: Millis) {
         let node = self.node(at);
-        node.misled = node.misled.plus(Millis(by.abs()));
+        node.misled = node.misled.plus(by);
     }
 
     /// A node's journal is gone, and with it all that it knew.

@@ -314,6 +314,10 @@ impl World {
             },
             Asker::Node(envelope, sealed) => {
                 self.check_answer(&envelope, &reply, position, sealed);
+                if let Some(refusal) = wire::refusal(&reply) {
+                    let (node, text) = (envelope.node, refusal.to_string());
+                    self.tell(|| format!("pool: refuses {node}: {text}"));
+                }
                 let wait = self.dice.span(1_000, 10_000);
                 let outcome = wire::response(reply, position, wait);
                 self.to_node(&envelope, outcome, Some(position));

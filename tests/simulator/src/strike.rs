@@ -99,10 +99,7 @@ impl World {
                 }
             }
             Over::CloneGone(at) => self.clone_gone(at),
-            Over::Enrol(at) => {
-                self.nodes[at].enrol_anew();
-                self.pool_enrols(at);
-            }
+            Over::Enrol(at) => self.enrol(at),
             Over::Undrain(at) => {
                 self.node_submit(at, NodeCommand::Drain { on: false }, NodeAsker::Nobody);
             }
@@ -156,6 +153,12 @@ impl World {
             host.wrong_by += by;
             host.synchronized = false;
         }
+        if let Who::Node(at) = who
+            && by > 0
+        {
+            // Believed after an hour up, for want of a better one.
+            self.oracle.misled(at, Millis(by));
+        }
         if self.dice.chance(700) {
             let after = self.dice.span(0, 1_200_000);
             self.schedule(after, Event::Fault(Fault::Over(Over::Synchronized(who))));
@@ -179,7 +182,7 @@ impl World {
             }
             Who::Node(at) => {
                 self.node_crash(at, None);
-                self.nodes[at].off = true;
+                (self.nodes[at].off, self.nodes[at].off_since) = (true, self.time);
                 for server in 0..self.nodes[at].servers.len() {
                     self.server_dies(at, server, true);
                 }
@@ -190,7 +193,13 @@ impl World {
 
     fn power_on(&mut self, who: Who, since: Millis, year: Year) {
         let time = self.time;
-        let Some(host) = self.host(who) else { return };
+        // The end of all faults has switched it on before.
+        let off = match who {
+            Who::Pool => self.pool.off,
+            Who::Node(at) => self.nodes[at].off && !self.nodes[at].gone,
+            Who::Vendor => false,
+        };
+        let Some(host) = self.host(who).filter(|_| off) else { return };
         host.boot(time);
         host.synchronized = false;
         host.wrong_by = match year {
@@ -198,20 +207,22 @@ impl World {
             Year::Y1970 => -(EPOCH + time.0),
             Year::Y2036 => Y2036 - (EPOCH + time.0),
         };
+        let wrong_by = host.wrong_by;
         match who {
-            Who::Pool if self.pool.off => {
+            Who::Pool => {
                 self.pool.off = false;
                 self.schedule(Millis(0), Event::Pool(PoolEvent::Start));
             }
-            Who::Node(at) if self.nodes[at].off && !self.nodes[at].gone => {
+            Who::Node(at) => {
                 self.nodes[at].off = false;
                 self.oracle.unseen(at, time.since(since));
+                self.oracle.misled(at, Millis(wrong_by.max(0)));
                 self.schedule(Millis(0), Event::Node(at, NodeEvent::Start));
                 for server in 0..self.nodes[at].servers.len() {
                     self.server_returns(at, server);
                 }
             }
-            _ => {}
+            Who::Vendor => {}
         }
     }
 
@@ -296,17 +307,32 @@ impl World {
         self.contact_vendor();
     }
 
-    /// A restored store may not know who was enrolled since.
-    pub(crate) fn enrol_all(&mut self) {
-        for at in 0..self.nodes.len() {
-            let node = &self.nodes[at];
-            let (name, caller) = (node.name.clone(), node.caller);
-            let Some(process) = &self.pool.process else { return };
-            let known = process.state().nodes.get(&name);
-            if !node.clone && known.is_none_or(|known| known.certificate != caller || known.removed_at.is_some()) {
+    /// A node that the pool does not know, or knows otherwise, is enrolled anew.
+    fn enrol(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let (name, caller) = (node.name.clone(), node.caller);
+        let Some(process) = self.pool.process.as_ref().filter(|_| self.pool.listens) else {
+            return self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
+        };
+        let known = process.state().nodes.get(&name).filter(|known| known.removed_at.is_none());
+        match known.map(|known| known.certificate) {
+            Some(certificate) if certificate == caller => {}
+            Some(_) => {
                 self.pool_submit(Command::RemoveNode(name), Asker::Nobody);
                 self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
             }
+            None => {
+                self.nodes[at].enrol_anew();
+                self.pool_enrols(at);
+                self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
+            }
+        }
+    }
+
+    /// A restored store may not know who was enrolled since.
+    pub(crate) fn enrol_all(&mut self) {
+        for at in 0..self.plan.nodes {
+            self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
         }
     }
 
@@ -315,9 +341,13 @@ impl World {
         let node = &mut self.nodes[at];
         (node.deaf_pool_until, node.deaf_until, node.stalled_until) = (time, time, time);
         node.fails = false;
-        if std::mem::take(&mut node.off) {
+        let off = std::mem::take(&mut node.off);
+        if off {
             node.host.boot(time);
+            let span = time.since(node.off_since);
+            self.oracle.unseen(at, span);
         }
+        let node = &mut self.nodes[at];
         (node.host.wrong_by, node.host.synchronized) = (0, true);
         let life = node.lives;
         self.schedule(Millis(0), Event::Node(at, NodeEvent::Appended(life)));

@@ -181,3 +181,15 @@ pub const fn sequence(request: &NodeRequest) -> Option<u64> {
         NodeRequest::Open { .. } | NodeRequest::Report { .. } | NodeRequest::Heartbeat { .. } => None,
     }
 }
+
+/// Why the pool did not do what a node asked.
+#[must_use]
+pub const fn refusal(reply: &Reply) -> Option<&Refusal> {
+    match reply {
+        Reply::Opened(Err(refusal))
+        | Reply::Reported(Err(refusal))
+        | Reply::Mutated(Err(refusal))
+        | Reply::Beat(Err(refusal)) => Some(refusal),
+        _ => None,
+    }
+}

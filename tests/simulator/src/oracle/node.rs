@@ -18,12 +18,13 @@ pub struct NodeStep {
     named: Vec<LegId>,
     /// The request that it answers, successfully.
     answered: Option<RequestId>,
+    /// A process begins.
+    starts: bool,
 }
 
 impl World {
     /// Looks at a command before it is decided.
-    pub(crate) fn node_deciding(&mut self, at: usize, command: &Command) -> NodeStep {
-        let _ = at;
+    pub(crate) fn node_deciding(command: &Command) -> NodeStep {
         let named = match command {
             Command::Delivered { legs } | Command::Sync { legs, .. } => legs.clone(),
             Command::UpdateLegs { legs } => legs.iter().map(|(_, leg, _)| leg.clone()).collect(),
@@ -33,7 +34,7 @@ impl World {
             Command::Answered { request, outcome: Ok(_), .. } => Some(*request),
             _ => None,
         };
-        NodeStep { named, answered }
+        NodeStep { named, answered, starts: matches!(command, Command::Started { .. }) }
     }
 
     /// Checks what a command did.
@@ -114,8 +115,8 @@ impl World {
     }
 
     fn clock_saved(&mut self, at: usize, step: &NodeStep, grace: &Grace) {
-        // After a boot it can be saved before the time off is known.
-        if grace.refused || !grace.had_contact || grace.age > Millis(0) || grace.off_since.is_some() {
+        // After a boot it is saved before the time off is known.
+        if grace.refused || !grace.had_contact || grace.age > Millis(0) || step.starts {
             return;
         }
         let time = self.time;

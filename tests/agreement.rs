@@ -12,11 +12,11 @@ use conferencing_core::{
 use headroom_core::fingerprint::{Fingerprint, Sources};
 use headroom_core::license::{LicenseDocument, LicensedFeature, Metric};
 use headroom_core::machine::Bench;
-use headroom_simulator::wire;
 use headroom_core::{
     Call, CallId, CallInfo, Direction, Feature, Interop, Leg, LegId, LicenseId, Media, Millis, NodeName, Now,
     Position, Protocol, Service, SourceId, Text, Units,
 };
+use headroom_simulator::wire;
 use management_core as pool;
 use management_core::{CertificateHash, Command, PoolMachine, Reply};
 use proptest::prelude::*;

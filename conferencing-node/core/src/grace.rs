@@ -165,7 +165,8 @@ mod tests {
         let day = Millis::DAY.0;
         let start = Grace::default().contact(&reading(1, 0, 100 * day, true));
         // Off for ten days; up with a clock without battery, and in contact before it is synchronized.
-        let contact = start.at(&reading(2, 60_000, 60_000, false)).contact(&reading(2, 61_000, 61_000, false));
+        let contact =
+            start.at(&reading(2, 60_000, 60_000, false)).contact(&reading(2, 61_000, 61_000, false));
         assert_eq!(contact.age, Millis(0));
         let next = contact.at(&reading(3, 1_000, 111 * day, true));
         assert_eq!(next.age, Millis(1_000), "what cannot be measured is not counted");

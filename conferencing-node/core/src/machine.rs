@@ -16,9 +16,22 @@ const SAVE_WITH_OTHERS: Millis = Millis::SECOND;
 #[derive(Debug)]
 pub struct Node;
 
+/// The kernel is asked every second whether its clock is synchronized; a wall clock that moved by more than
+/// this against the boot clock since then was set, and is believed only once the kernel is asked again.
+const SET: u64 = 1_000;
+
 /// All clocks, now.
-pub(crate) fn reading(volatile: &Volatile, now: Now) -> Reading {
-    Reading { boot_id: volatile.boot_id, boot: now.boot, wall: now.wall, synchronized: volatile.synchronized }
+#[must_use]
+pub fn reading(volatile: &Volatile, now: Now) -> Reading {
+    let moved = (now.wall.0.saturating_sub(now.boot.0)).abs_diff(volatile.wall_at_boot.0);
+    let synchronized = volatile.synchronized && moved <= SET;
+    Reading { boot_id: volatile.boot_id, boot: now.boot, wall: now.wall, synchronized }
+}
+
+/// What the kernel says of its clock.
+pub(crate) fn asked_kernel(volatile: &mut Volatile, now: Now, synchronized: bool) {
+    volatile.synchronized = synchronized;
+    volatile.wall_at_boot = Millis(now.wall.0.saturating_sub(now.boot.0));
 }
 
 /// Saves the clocks and the age of the last contact.

@@ -4,7 +4,7 @@ use headroom_core::{LegId, Millis, NodeName, Now, Tx};
 
 use crate::command::{AskId, Outcome, Reply};
 use crate::event::{Event, Why};
-use crate::machine::{Node, reading, save_clock};
+use crate::machine::{Node, asked_kernel, reading, save_clock};
 use crate::reconcile::GRANTED_FOR;
 use crate::state::Nonce;
 use crate::volatile::{Options, Volatile};
@@ -29,7 +29,8 @@ pub(crate) fn started(
     let sources = tx.state().sources.keys().map(|source| (source.clone(), now.boot)).collect();
     let seen = tx.state().counters.seen;
     *tx.volatile_mut() =
-        Volatile { boot_id, started: now.boot, synchronized, options, sources, seen, ..Volatile::default() };
+        Volatile { boot_id, started: now.boot, options, sources, seen, ..Volatile::default() };
+    asked_kernel(tx.volatile_mut(), now, synchronized);
     tx.emit(Event::Started { nonce, boot_id });
     if let Some(node) = node.filter(|node| tx.state().counters.node.as_ref() != Some(node)) {
         tx.emit(Event::Named { node });
@@ -39,7 +40,7 @@ pub(crate) fn started(
 }
 
 pub(crate) fn tick(tx: &mut Tx<'_, Node>, now: Now, synchronized: bool) -> Vec<(AskId, Outcome)> {
-    tx.volatile_mut().synchronized = synchronized;
+    asked_kernel(tx.volatile_mut(), now, synchronized);
     let r = reading(tx.volatile(), now);
     let grace = tx.state().counters.grace;
     if grace.stale(&r, SAVE) || (grace.off_since.is_some() && grace.at(&r).off_since.is_none()) {

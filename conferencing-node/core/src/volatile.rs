@@ -118,6 +118,8 @@ pub struct Volatile {
     pub started: Millis,
     /// The kernel calls its clock synchronized.
     pub synchronized: bool,
+    /// The wall clock at boot, by what both clocks showed when the kernel said so.
+    pub wall_at_boot: Millis,
     /// Limits and intervals.
     pub options: Options,
     /// The session.

@@ -38,13 +38,7 @@ struct Batch<M: Machine, A> {
 
 impl<M: Machine, A> Default for Batch<M, A> {
     fn default() -> Self {
-        Self {
-            now: Now::default(),
-            commit: false,
-            generation: None,
-            events: Vec::new(),
-            answers: Vec::new(),
-        }
+        Self { now: Now::default(), commit: false, generation: None, events: Vec::new(), answers: Vec::new() }
     }
 }
 

@@ -54,7 +54,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let shown = AtomicU64::new(0);
     let progress = |done: u64| {
         let seconds = began.elapsed().as_secs();
-        if seconds / 10 > shown.load(Ordering::Relaxed) && shown.fetch_max(seconds / 10, Ordering::Relaxed) < seconds / 10 {
+        if seconds / 10 > shown.load(Ordering::Relaxed)
+            && shown.fetch_max(seconds / 10, Ordering::Relaxed) < seconds / 10
+        {
             let mut err = std::io::stderr().lock();
             // Who does not listen does not need to know.
             let _ = writeln!(err, "{done} of {} seeds, {seconds} s", cli.seeds);
@@ -83,11 +85,20 @@ fn print_figures(out: &mut impl std::io::Write, figures: &Figures, seconds: f64)
 
 fn print_failure(out: &mut impl std::io::Write, failed: &Failed, lines: usize) -> std::io::Result<()> {
     let Failed { seed, violation } = failed;
-    writeln!(out, "\nseed {seed} broke {} at {}: {}", violation.promise, clock(violation.at), violation.text)?;
+    writeln!(
+        out,
+        "\nseed {seed} broke {} at {}: {}",
+        violation.promise,
+        clock(violation.at),
+        violation.text
+    )?;
     let story = run::seed(*seed, true).story;
     let skipped = story.len().saturating_sub(lines);
     if skipped > 0 {
-        writeln!(out, "… {skipped} lines before; all of them: simulate --first-seed {seed} --seeds 1 --story")?;
+        writeln!(
+            out,
+            "… {skipped} lines before; all of them: simulate --first-seed {seed} --seeds 1 --story"
+        )?;
     }
     for line in &story[skipped..] {
         writeln!(out, "{line}")?;

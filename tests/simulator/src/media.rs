@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use conferencing_core::{AskId, Command, Decision, LegVerdict};
 use headroom_core::{
-    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, Millis, NodeName, Protocol, Service, SourceId,
-    Text,
+    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, Millis, NodeName, Protocol, Service,
+    SourceId, Text,
 };
 
 use crate::node::{Asker, NodeEvent};
@@ -250,7 +250,9 @@ impl World {
 
     /// The node has decided, durably: its answer goes out.
     pub(crate) fn call_decided(&mut self, at: usize, ask: AskId, decision: &Decision) {
-        let Some(Pending { server, what: What::Call(call) }) = self.nodes[at].pending.remove(&ask) else { return };
+        let Some(Pending { server, what: What::Call(call) }) = self.nodes[at].pending.remove(&ask) else {
+            return;
+        };
         let lost = self.is_active() && self.dice.chance(10);
         if let Decision::Granted(granted) = decision
             && (!lost || self.dice.chance(500))
@@ -313,7 +315,9 @@ impl World {
 
     /// The other end of a gateway call asks at its own node, in time or not.
     fn invite(&mut self, call: &Call, leg: &Leg) {
-        let Some(owner) = self.nodes.iter().position(|node| Some(&node.name) == leg.owner.as_ref()) else { return };
+        let Some(owner) = self.nodes.iter().position(|node| Some(&node.name) == leg.owner.as_ref()) else {
+            return;
+        };
         let server = self.dice.index(self.nodes[owner].servers.len());
         let mut asked = Call { info: call.info.clone(), legs: vec![leg.clone()] };
         asked.info.source = self.nodes[owner].servers[server].source.clone();
@@ -375,7 +379,8 @@ impl World {
     }
 
     pub(crate) fn change_decided(&mut self, at: usize, ask: AskId, verdict: &LegVerdict) {
-        let Some(Pending { server, what: What::Change(leg, media) }) = self.nodes[at].pending.remove(&ask) else {
+        let Some(Pending { server, what: What::Change(leg, media) }) = self.nodes[at].pending.remove(&ask)
+        else {
             return;
         };
         if let LegVerdict::Granted { .. } = verdict

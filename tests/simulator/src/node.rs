@@ -51,6 +51,8 @@ pub struct NodeSide {
     pub off_since: Millis,
     /// ... for ever.
     pub gone: bool,
+    /// Somebody is about to enrol it anew.
+    pub enrolling: bool,
     /// It is a copy of another machine.
     pub clone: bool,
     /// Its media servers.
@@ -160,6 +162,7 @@ impl NodeSide {
             off: false,
             off_since: Millis(0),
             gone: false,
+            enrolling: false,
             clone: false,
             servers: (0..servers).map(Server::new).collect(),
             pending: BTreeMap::new(),
@@ -178,8 +181,9 @@ impl NodeSide {
 
     /// A copy of this machine with its journal as it is now.
     #[must_use]
-    pub fn copied(&self, index: usize, dice: &mut Dice) -> Self {
+    pub fn copied(&self, index: usize, time: Millis, dice: &mut Dice) -> Self {
         let mut copy = Self::new(index, self.servers.len(), dice);
+        copy.host.boot(time);
         copy.name = self.name.clone();
         copy.caller = self.caller;
         copy.disk = self.disk.clone();
@@ -411,7 +415,9 @@ impl World {
 
     /// As the agent does it: whoever's question was decided along with this one is answered first.
     fn node_answer(&mut self, at: usize, who: Asker, reply: Reply) {
-        if let Reply::Outcomes(outcomes) | Reply::Uplink { outcomes, .. } | Reply::Ended { outcomes, .. } = &reply {
+        if let Reply::Outcomes(outcomes) | Reply::Uplink { outcomes, .. } | Reply::Ended { outcomes, .. } =
+            &reply
+        {
             for (ask, outcome) in outcomes {
                 match outcome {
                     Outcome::Call(decision) => self.call_decided(at, *ask, decision),

@@ -47,8 +47,8 @@ pub struct Oracle {
     sessions: BTreeMap<HolderId, u64>,
     /// The last numbered answer of a session.
     answers: BTreeMap<u64, (u64, Shared<Mutation>)>,
-    /// When each lease was released by its node.
-    released: BTreeMap<LeaseKey, Millis>,
+    /// Leases released by their node; with the time when its media server had said so, if it had.
+    released: BTreeMap<LeaseKey, Option<Millis>>,
     /// Commands since the books were added up.
     since_sum: u64,
     /// The store was reverted: a difference between books can be its fault.

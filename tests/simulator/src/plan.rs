@@ -85,29 +85,29 @@ impl Plan {
     #[must_use]
     pub fn new(dice: &mut Dice) -> Self {
         let profile = match dice.below(1000) {
-            0..=1 => Profile::Weeks,
-            2..=4 => Profile::Crowd,
-            5..=80 => Profile::Hours,
+            0 => Profile::Weeks,
+            1..=3 => Profile::Crowd,
+            4..=13 => Profile::Hours,
             _ => Profile::Minutes,
         };
         let weeks = profile == Profile::Weeks;
         let active = match profile {
-            Profile::Minutes => dice.span(MINUTE, 6 * MINUTE),
+            Profile::Minutes => dice.span(MINUTE / 3, 3 * MINUTE),
             Profile::Hours => dice.span(HOUR / 2, 3 * HOUR),
             Profile::Weeks => dice.span(15 * DAY, 30 * DAY),
             Profile::Crowd => dice.span(MINUTE, 3 * MINUTE),
         };
         let (call_every, call_length, call_legs) = match profile {
-            Profile::Minutes => (*dice.pick(&[1_000, 3_000, 8_000]), *dice.pick(&[10_000, 60_000]), 3),
+            Profile::Minutes => (*dice.pick(&[2_000, 4_000, 8_000]), *dice.pick(&[10_000, 60_000]), 3),
             Profile::Hours => (*dice.pick(&[20_000, 60_000]), 10 * MINUTE, 3),
             Profile::Weeks => (2 * HOUR, HOUR, 2),
             Profile::Crowd => (10_000, 20 * MINUTE, 500),
         };
         let calm = dice.chance(200);
-        let ttl = *dice.pick(&[20_000, 40_000, 120_000]);
+        let ttl = if profile == Profile::Hours { 120_000 } else { *dice.pick(&[20_000, 40_000, 120_000]) };
         let mut plan = Self {
             profile,
-            nodes: 1 + dice.index(if weeks { 2 } else { 4 }),
+            nodes: 1 + dice.index(if profile == Profile::Minutes { 3 } else { 2 }),
             servers: 1 + dice.index(2),
             capacity: if profile == Profile::Crowd { 3_000 } else { *dice.pick(&[1, 2, 4, 8, 20]) },
             overdraft: *dice.pick(&[0, 0, 1, 3]),
@@ -122,9 +122,9 @@ impl Plan {
             delay: *dice.pick(&[1, 20, 200, 500]),
             write: *dice.pick(&[1, 5, 30, 300]),
             deadly: if calm || weeks { 0 } else { *dice.pick(&[0, 0, 1, 3]) },
-            tick: Millis(*dice.pick(&[1_000, 2_000])),
+            tick: Millis(*dice.pick(&[1_000, 2_000, 2_000])),
             ttl: Millis(ttl),
-            heartbeat: Millis(ttl / 12),
+            heartbeat: Millis((ttl / 12).max(3_000)),
             grace: Millis(if weeks { 14 * DAY } else { *dice.pick(&[MINUTE, 10 * MINUTE, HOUR, 14 * DAY]) }),
             budget: Millis(*dice.pick(&[1, 300, 900, 900, 5_000])),
             orphan_after: Millis(*dice.pick(&[3 * MINUTE, 2 * HOUR])),
@@ -207,7 +207,10 @@ impl Plan {
             6 => Fault::FailWrite { who },
             7 => Fault::Backup,
             8 => Fault::Restore,
-            9 => Fault::JumpClock { who, by: *dice.pick(&[1_000, -1_000, 25 * HOUR, -25 * HOUR, 15 * DAY, -15 * DAY]) },
+            9 => Fault::JumpClock {
+                who,
+                by: *dice.pick(&[1_000, -1_000, 25 * HOUR, -25 * HOUR, 15 * DAY, -15 * DAY]),
+            },
             10 => {
                 let year = *dice.pick(&[Year::Right, Year::Y1970, Year::Y2036]);
                 Fault::PowerOff { who, off: span, year, synchronized_after: dice.span(0, 2 * HOUR) }

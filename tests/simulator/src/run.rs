@@ -105,7 +105,8 @@ fn one(number: u64, figures: &mut Figures) -> Option<Violation> {
         figures.repeated += 1;
         let again = seed(number, false);
         if again.trace != outcome.trace {
-            let text = format!("the trace is {:016x}, and the second time {:016x}", outcome.trace, again.trace);
+            let text =
+                format!("the trace is {:016x}, and the second time {:016x}", outcome.trace, again.trace);
             return Some(Violation { promise: "replay", text, at: Millis(0) });
         }
     }

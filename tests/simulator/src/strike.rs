@@ -68,7 +68,7 @@ impl World {
                 let name = self.nodes[node].name.clone();
                 self.pool_submit(Command::RemoveNode(name), Asker::Nobody);
                 let after = self.dice.span(1_000, 60_000);
-                self.schedule(after, Event::Fault(Fault::Over(Over::Enrol(node))));
+                self.enrol_after(node, after);
             }
             Fault::ForceRelease { node } => self.force_release(node),
             Fault::CrashServer { node, server } => self.server_dies(node, server, false),
@@ -245,7 +245,7 @@ impl World {
             return;
         }
         let index = self.nodes.len();
-        let copy = self.nodes[at].copied(index, &mut self.dice);
+        let copy = self.nodes[at].copied(index, self.time, &mut self.dice);
         self.nodes.push(copy);
         self.schedule(Millis(0), Event::Node(index, NodeEvent::Start));
         self.begin_servers(index);
@@ -307,32 +307,35 @@ impl World {
         self.contact_vendor();
     }
 
+    fn enrol_after(&mut self, at: usize, after: Millis) {
+        if !std::mem::replace(&mut self.nodes[at].enrolling, true) {
+            self.schedule(after, Event::Fault(Fault::Over(Over::Enrol(at))));
+        }
+    }
+
     /// A node that the pool does not know, or knows otherwise, is enrolled anew.
     fn enrol(&mut self, at: usize) {
+        self.nodes[at].enrolling = false;
         let node = &self.nodes[at];
         let (name, caller) = (node.name.clone(), node.caller);
-        let Some(process) = self.pool.process.as_ref().filter(|_| self.pool.listens) else {
-            return self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
-        };
-        let known = process.state().nodes.get(&name).filter(|known| known.removed_at.is_none());
-        match known.map(|known| known.certificate) {
-            Some(certificate) if certificate == caller => {}
-            Some(_) => {
-                self.pool_submit(Command::RemoveNode(name), Asker::Nobody);
-                self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
-            }
-            None => {
-                self.nodes[at].enrol_anew();
-                self.pool_enrols(at);
-                self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
+        if let Some(process) = self.pool.process.as_ref().filter(|_| self.pool.listens) {
+            let known = process.state().nodes.get(&name).filter(|known| known.removed_at.is_none());
+            match known.map(|known| known.certificate) {
+                Some(certificate) if certificate == caller => return,
+                Some(_) => self.pool_submit(Command::RemoveNode(name), Asker::Nobody),
+                None => {
+                    self.nodes[at].enrol_anew();
+                    self.pool_enrols(at);
+                }
             }
         }
+        self.enrol_after(at, Millis::SECOND);
     }
 
     /// A restored store may not know who was enrolled since.
     pub(crate) fn enrol_all(&mut self) {
         for at in 0..self.plan.nodes {
-            self.schedule(Millis::SECOND, Event::Fault(Fault::Over(Over::Enrol(at))));
+            self.enrol_after(at, Millis::SECOND);
         }
     }
 

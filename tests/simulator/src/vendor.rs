@@ -81,7 +81,8 @@ fn key(number: u8) -> EntitlementKey {
 /// Of the machine that the management node runs on.
 #[must_use]
 pub fn fingerprint() -> Fingerprint {
-    Fingerprint::new(&Sources { machine_id: Some("site".into()), ..Sources::default() }).expect("enough to tell it")
+    Fingerprint::new(&Sources { machine_id: Some("site".into()), ..Sources::default() })
+        .expect("enough to tell it")
 }
 
 fn licensed(feature: &Feature, quantity: u32, overdraft: u32) -> LicensedFeature {
@@ -141,7 +142,9 @@ impl World {
     pub(crate) fn vendor_start(&mut self) {
         let recovered = match self.vendor.disk.recover::<Register>(false) {
             Ok(recovered) => recovered,
-            Err(error) => return self.violate("I11", format!("the licensing server does not start: {error}")),
+            Err(error) => {
+                return self.violate("I11", format!("the licensing server does not start: {error}"));
+            }
         };
         self.vendor.lives += 1;
         self.vendor.process = Some(Process::new(self.vendor.lives, recovered));

@@ -1,5 +1,6 @@
 //! The promises of a node, checked after each of its commands.
 
+use conferencing_core::machine::reading;
 use conferencing_core::uplink::Phase;
 use conferencing_core::{Command, Event, Grace, Reading, RequestId, State, Why};
 use headroom_core::{LegId, Millis, Now};
@@ -87,9 +88,8 @@ impl World {
     }
 
     fn reading(&self, at: usize, now: Now) -> Reading {
-        let node = &self.nodes[at];
-        let synchronized = node.process.as_ref().is_some_and(|process| process.volatile().synchronized);
-        Reading { boot_id: node.host.boot_id, boot: now.boot, wall: now.wall, synchronized }
+        let process = self.nodes[at].process.as_ref();
+        process.map(|process| reading(process.volatile(), now)).unwrap_or_default()
     }
 
     fn state(&self, at: usize) -> Option<&State> {
@@ -109,7 +109,10 @@ impl World {
         let most = self.plan.grace.plus(truth.unseen).plus(SAVED_EVERY).plus(NOTED_EVERY);
         let out = self.time.since(contact);
         if age >= self.plan.grace || out > most {
-            return Err(("I8", format!("{at} grants alone {out} after its last contact, by its books {age}")));
+            return Err((
+                "I8",
+                format!("{at} grants alone {out} after its last contact, by its books {age}"),
+            ));
         }
         Ok(())
     }
@@ -120,12 +123,16 @@ impl World {
             return;
         }
         let time = self.time;
+        let host = &self.nodes[at].host;
+        // A paused machine's clock is behind, and says that it is synchronized until it is set right: a boot
+        // with the right clock then takes the pause for time off.
+        let behind = Millis(if host.synchronized { (-host.wrong_by).max(0) } else { 0 });
         let truth = self.oracle.node(at);
         let proved = step.answered.is_some() && truth.proof == step.answered;
         if proved {
             truth.contact = Some(time);
             truth.noting = Some(time);
-            (truth.unseen, truth.misled) = (Millis(0), Millis(0));
+            (truth.unseen, truth.misled) = (Millis(0), behind);
         } else if truth.contact.is_some_and(|contact| time.since(contact) > NOTED_EVERY) {
             self.violate("I12", format!("{at} counts as contact what proves no commit"));
         }
@@ -133,8 +140,7 @@ impl World {
 
     /// What became durable at a node.
     pub(crate) fn node_durable(&mut self, at: usize, events: &[Event]) {
-        let contact =
-            |event: &Event| matches!(event, Event::Clock { grace } if grace.had_contact && grace.age == Millis(0));
+        let contact = |event: &Event| matches!(event, Event::Clock { grace } if grace.had_contact && grace.age == Millis(0));
         if events.iter().any(contact) {
             let truth = self.oracle.node(at);
             truth.contact_noted = truth.noting.or(truth.contact_noted);
@@ -152,7 +158,9 @@ impl World {
         if age.plus(truth.unseen).plus(SAVED_EVERY).plus(NOTED_EVERY) < out {
             return Err(("I15", format!("{at} is out of contact for {out}, by its books for {age}")));
         }
-        let noted = self.time.since(truth.contact_noted.unwrap_or(contact));
+        // A contact that was not durably noted is forgotten by a crash.
+        let Some(noted) = truth.contact_noted else { return Ok(()) };
+        let noted = self.time.since(noted);
         if age > noted.plus(truth.misled).plus(NOTED_EVERY) {
             return Err(("I15", format!("{at} is out of contact for {noted}, by its books even for {age}")));
         }
@@ -189,7 +197,9 @@ impl World {
                 || state.unsettled.contains(record.id())
         };
         match state.legs.values().find(|record| !in_line(record)) {
-            Some(record) => Err(("I14", format!("{} runs on {at}, is not leased and not queued", record.id()))),
+            Some(record) => {
+                Err(("I14", format!("{} runs on {at}, is not leased and not queued", record.id())))
+            }
             None => Ok(()),
         }
     }
@@ -209,7 +219,8 @@ impl World {
         });
         let Some((holder, session)) = current else { return Ok(()) };
         if session.sequence < link.sequence {
-            let text = format!("{at} has an answer to {}, the pool knows {}", link.sequence, session.sequence);
+            let text =
+                format!("{at} has an answer to {}, the pool knows {}", link.sequence, session.sequence);
             return Err(("I3", text));
         }
         let settled = session.sequence == link.sequence && session.phase == management_core::Phase::Active;
@@ -220,7 +231,10 @@ impl World {
             let Some(held) = &record.held else { continue };
             let lease = pool.lease(holder, record.id());
             if lease.is_none_or(|lease| lease.charge != *held) && !pool.is_tombstoned(holder, record.id()) {
-                return Err(("I14", format!("{at} believes that {} holds {held:?}, and it does not", record.id())));
+                return Err((
+                    "I14",
+                    format!("{at} believes that {} holds {held:?}, and it does not", record.id()),
+                ));
             }
         }
         Ok(())

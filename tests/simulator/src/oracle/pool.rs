@@ -120,7 +120,7 @@ impl World {
         for event in events {
             self.check(self.own_only(&step, speaker, event));
             self.check(self.final_releases(&step, event));
-            self.note_pool_event(event, now.wall);
+            self.note_pool_event(event);
         }
         let sums = self.books_add_up(&after);
         self.check(sums);
@@ -147,10 +147,16 @@ impl World {
                 Kind::Tells => {}
                 Kind::Asks if units <= limit => {}
                 Kind::Asks => {
-                    return Err(("I1", format!("{units} units of {feature} were granted, {limit} are licensed")));
+                    return Err((
+                        "I1",
+                        format!("{units} units of {feature} were granted, {limit} are licensed"),
+                    ));
                 }
                 Kind::Other | Kind::Own => {
-                    return Err(("I1", format!("{feature} rose to {units} by something that asks for nothing")));
+                    return Err((
+                        "I1",
+                        format!("{feature} rose to {units} by something that asks for nothing"),
+                    ));
                 }
             }
         }
@@ -163,7 +169,10 @@ impl World {
             let limit = limit(after, feature, wall);
             if (usage.in_use > limit) != usage.over_commit.is_some() {
                 let cause = usage.over_commit;
-                return Err(("I2", format!("{feature}: {} of {limit} in use, cause {cause:?}", usage.in_use)));
+                return Err((
+                    "I2",
+                    format!("{feature}: {} of {limit} in use, cause {cause:?}", usage.in_use),
+                ));
             }
         }
         Ok(())
@@ -173,7 +182,9 @@ impl World {
     fn fenced(&self, step: &PoolStep, speaker: Option<HolderId>, events: &[Event]) -> Result<(), Broken> {
         let (Some(number), None) = (step.session, speaker) else { return Ok(()) };
         match events.iter().find(|event| concerns_leases(event)) {
-            Some(event) => Err(("I6", format!("session {number} is not current and changed something: {event:?}"))),
+            Some(event) => {
+                Err(("I6", format!("session {number} is not current and changed something: {event:?}")))
+            }
             None => Ok(()),
         }
     }
@@ -194,16 +205,17 @@ impl World {
         let Event::LeaseGranted(packed) = event else { return Ok(()) };
         let lease = packed.lease();
         let key = LeaseKey { holder: packed.holder(), leg: lease.leg.leg.clone() };
-        let Some(released) = self.oracle.released.get(&key) else { return Ok(()) };
+        let Some(Some(heard)) = self.oracle.released.get(&key) else { return Ok(()) };
         let Some(holder) = step.before.holders.get(&key.holder) else { return Ok(()) };
         let nodes = self.nodes.iter().enumerate().filter(|(_, node)| node.name == holder.node);
         let mut nodes = nodes.map(|(at, _)| at).peekable();
         // One that is reserved is asked for elsewhere; machines with one identity name legs alike.
-        if self.has_clones() || lease.origin == Origin::Reserved {
+        let forgot = self.nodes.iter().any(|node| node.journals > 0);
+        if self.has_clones() || forgot || lease.origin == Origin::Reserved {
             return Ok(());
         }
         let asked = |at: usize| self.oracle.nodes.get(&at).and_then(|truth| truth.asked.get(&key.leg));
-        if nodes.any(|at| asked(at).is_some_and(|asked| asked >= released)) {
+        if nodes.any(|at| asked(at).is_some_and(|asked| asked >= heard)) {
             return Ok(());
         }
         Err(("I5", format!("{} was released and is leased again", key.leg)))
@@ -232,13 +244,28 @@ impl World {
         for (feature, units) in uses(after) {
             let sum = sums.get(&feature).copied().unwrap_or_default();
             if sum != units {
-                return Err(("I1", format!("{units} units of {feature} are said to be in use, the leases hold {sum}")));
+                return Err((
+                    "I1",
+                    format!("{units} units of {feature} are said to be in use, the leases hold {sum}"),
+                ));
             }
         }
         Ok(())
     }
 
-    fn note_pool_event(&mut self, event: &Event, _wall: Millis) {
+    /// When the end of a leg was heard by its node.
+    fn heard(&self, key: &LeaseKey) -> Option<Millis> {
+        let pool = self.pool.process.as_ref()?.state();
+        let node = &pool.holders.get(&key.holder)?.node;
+        let at = self.nodes.iter().position(|side| side.name == *node)?;
+        self.oracle.nodes.get(&at)?.heard.get(&key.leg).copied()
+    }
+
+    fn note_pool_event(&mut self, event: &Event) {
+        let heard = match event {
+            Event::LeaseEnded { key, how: EndedHow::Released, .. } => self.heard(key),
+            _ => None,
+        };
         let oracle = &mut self.oracle;
         match event {
             Event::LeaseGranted(packed) => {
@@ -253,7 +280,7 @@ impl World {
             Event::LeaseEnded { key, how, .. } => {
                 oracle.books.remove(key);
                 if *how == EndedHow::Released {
-                    oracle.released.insert(key.clone(), self.time);
+                    oracle.released.insert(key.clone(), heard);
                 }
             }
             Event::SessionOpened { holder, number, .. } => {
@@ -284,13 +311,20 @@ impl World {
     }
 
     /// I4 and I12, on an answer that goes out to a node.
-    pub(crate) fn check_answer(&mut self, envelope: &Envelope, reply: &Reply, position: Position, sealed: u64) {
+    pub(crate) fn check_answer(
+        &mut self,
+        envelope: &Envelope,
+        reply: &Reply,
+        position: Position,
+        sealed: u64,
+    ) {
         let proves = matches!(
             reply,
             Reply::Opened(Ok(_)) | Reply::Reported(Ok(_)) | Reply::Mutated(Ok(_)) | Reply::Beat(Ok(_))
         );
         if proves && position.sequence <= sealed {
-            let text = format!("an answer proves record {}, its request came after {sealed}", position.sequence);
+            let text =
+                format!("an answer proves record {}, its request came after {sealed}", position.sequence);
             self.violate("I12", text);
         }
         let Reply::Mutated(Ok((mutation, _))) = reply else { return };
@@ -298,7 +332,10 @@ impl World {
         let Some(session) = crate::wire::session(&envelope.request) else { return };
         match self.oracle.answers.get(&session.number) {
             Some((last, before)) if *last == sequence && before != mutation => {
-                self.violate("I4", format!("number {sequence} of session {} got two answers", session.number));
+                self.violate(
+                    "I4",
+                    format!("number {sequence} of session {} got two answers", session.number),
+                );
             }
             _ => {
                 self.oracle.answers.insert(session.number, (sequence, mutation.clone()));

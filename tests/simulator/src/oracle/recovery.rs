@@ -12,7 +12,10 @@ impl World {
     pub(crate) fn check_pool_recovery(&mut self, left: &Left, found: &Recovered<PoolMachine>) {
         let (last, acknowledged) = (found.head.sequence, left.position.sequence);
         if last < acknowledged {
-            self.violate("I3", format!("record {acknowledged} was acknowledged, the pool's store ends at {last}"));
+            self.violate(
+                "I3",
+                format!("record {acknowledged} was acknowledged, the pool's store ends at {last}"),
+            );
         }
         if found.state != left.state || found.generation != left.position.generation {
             self.violate("I11", format!("the pool's state at record {last} is not the one it was"));

@@ -38,7 +38,8 @@ impl World {
             let (ending, unsettled, revoked) = (&state.ending, &state.unsettled, &state.revoked);
             return Err(format!(
                 "{at} still has to tell: ended {ending:?}, unsettled {unsettled:?}, revoked {revoked:?}, past {}, asked {}",
-                state.past.len(), node.pending.len()
+                state.past.len(),
+                node.pending.len()
             ));
         }
         let runs: BTreeMap<&LegId, &Charge> =
@@ -54,12 +55,17 @@ impl World {
             return Err("the pool is down".into());
         };
         let holder = pool.holders.iter().find_map(|(id, holder)| {
-            holder.session.as_ref().is_some_and(|session| session.number == link.session.number).then_some(*id)
+            holder
+                .session
+                .as_ref()
+                .is_some_and(|session| session.number == link.session.number)
+                .then_some(*id)
         });
         let Some(holder) = holder else { return Err(format!("the pool knows no session of {at}")) };
         let held: BTreeMap<_, _> =
             pool.leases.of_holder(holder).map(|(key, lease)| (key.leg, lease.charge)).collect();
-        let equal = held.len() == runs.len() && held.iter().all(|(leg, charge)| runs.get(leg) == Some(&charge));
+        let equal =
+            held.len() == runs.len() && held.iter().all(|(leg, charge)| runs.get(leg) == Some(&charge));
         if !equal {
             return Err(format!("{at} runs {runs:?}, the pool holds {held:?}"));
         }

@@ -1,0 +1,23 @@
+//! Two thousand worlds in every run of the tests; and those that once broke a promise.
+
+use headroom_simulator::run;
+
+/// Worlds of one run.
+const SEEDS: u64 = 2_000;
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[test]
+fn two_thousand_worlds_keep_every_promise_and_replay_exactly() {
+    let (figures, failed) = run::seeds(0, SEEDS, threads(), 3, |_| {});
+    assert!(failed.is_empty(), "seeds that broke a promise: {failed:#?}");
+    assert_eq!((figures.seeds, figures.repeated), (SEEDS, SEEDS / 100));
+    // The worlds are hostile, and what is to be seen in them is seen.
+    for name in
+        ["clone found", "rollback found", "session lapsed", "over-commit", "report", "call granted alone"]
+    {
+        assert!(figures.counts.get(name).is_some_and(|count| *count > 0), "no {name}: {:?}", figures.counts);
+    }
+}

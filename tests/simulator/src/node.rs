@@ -227,28 +227,23 @@ impl World {
         }
         let life = self.nodes[at].process.as_ref().map(|process| process.life);
         let is = |of: u64| life == Some(of);
+        let uplink = self.nodes[at].uplink;
+        let does = |what: Uplink| uplink == what;
         match event {
             NodeEvent::Start if life.is_none() && !self.nodes[at].off => self.node_start(at),
             NodeEvent::Wake(of) if is(of) => self.node_wake(at),
             NodeEvent::Appended(of) if is(of) => self.node_appended(at),
             NodeEvent::Tick(of) if is(of) => self.node_tick(at, of),
             NodeEvent::Answer(arrival) if is(arrival.life) => self.uplink_hears(at, *arrival),
-            NodeEvent::TimedOut(of, attempt, id) if is(of) => {
-                if self.nodes[at].uplink == (Uplink::Attempt { number: attempt }) {
-                    let outcome = Err(Failure::Undecided { retry_after: None });
-                    self.uplink_answers(at, id, outcome, None);
-                }
+            NodeEvent::TimedOut(of, number, id) if is(of) && does(Uplink::Attempt { number }) => {
+                self.uplink_answers(at, id, Err(Failure::Undecided { retry_after: None }), None);
             }
-            NodeEvent::Slept(of, number) if is(of) => {
-                if self.nodes[at].uplink == (Uplink::Sleeps { number }) {
-                    self.uplink_polls(at);
-                }
+            NodeEvent::Slept(of, number) if is(of) && does(Uplink::Sleeps { number }) => {
+                self.uplink_polls(at)
             }
-            NodeEvent::Expire(of, ask) if is(of) => {
-                if self.nodes[at].pending.contains_key(&ask) {
-                    self.node_submit(at, Command::Expire { asks: vec![ask] }, Asker::Nobody);
-                    self.wake_uplink(at);
-                }
+            NodeEvent::Expire(of, ask) if is(of) && self.nodes[at].pending.contains_key(&ask) => {
+                self.node_submit(at, Command::Expire { asks: vec![ask] }, Asker::Nobody);
+                self.wake_uplink(at);
             }
             NodeEvent::Server(server, event) => self.at_server(at, server, event),
             _ => {}
@@ -484,12 +479,12 @@ impl World {
                 self.nodes[at].uplink = Uplink::Attempt { number };
                 let limit = timeout.plus(SLACK);
                 self.schedule(limit, Event::Node(at, NodeEvent::TimedOut(life, number, id)));
-                self.to_pool(at, id, number, &request);
+                self.send_to_pool(at, id, number, &request);
             }
         }
     }
 
-    fn to_pool(&mut self, at: usize, id: RequestId, attempt: u64, request: &Arc<Request>) {
+    fn send_to_pool(&mut self, at: usize, id: RequestId, attempt: u64, request: &Arc<Request>) {
         if self.time < self.nodes[at].deaf_pool_until {
             return;
         }

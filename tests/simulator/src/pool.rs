@@ -310,7 +310,7 @@ impl World {
             Asker::License(step) => self.license_step(step, reply),
             Asker::RolledBack(envelope) => match reply {
                 Reply::RolledBack(Ok(())) => self.pool_takes(envelope),
-                _ => self.to_node(&envelope, Err(Failure::Undecided { retry_after: None }), None),
+                _ => self.send_to_node(&envelope, Err(Failure::Undecided { retry_after: None }), None),
             },
             Asker::Node(envelope, sealed) => {
                 self.check_answer(&envelope, &reply, position, sealed);
@@ -320,7 +320,7 @@ impl World {
                 }
                 let wait = self.dice.span(1_000, 10_000);
                 let outcome = wire::response(reply, position, wait);
-                self.to_node(&envelope, outcome, Some(position));
+                self.send_to_node(&envelope, outcome, Some(position));
             }
         }
     }
@@ -333,7 +333,7 @@ impl World {
         let Some(process) = self.pool.process.as_ref().filter(|_| self.pool.listens) else {
             // Nobody listens: the connection is refused at once.
             if self.dice.chance(500) {
-                self.to_node(&envelope, Err(Failure::Undecided { retry_after: None }), None);
+                self.send_to_node(&envelope, Err(Failure::Undecided { retry_after: None }), None);
             }
             return;
         };
@@ -350,7 +350,7 @@ impl World {
                 if let Some(session) = wire::session(request)
                     && pool::same_history(here, session.generation, session.number).is_err()
                 {
-                    return self.to_node(&envelope, Err(Failure::Stale), None);
+                    return self.send_to_node(&envelope, Err(Failure::Stale), None);
                 }
                 self.pool_takes(envelope);
             }
@@ -365,7 +365,7 @@ impl World {
     }
 
     /// An answer goes back, if the network lets it.
-    fn to_node(
+    fn send_to_node(
         &mut self,
         envelope: &Envelope,
         outcome: Result<conferencing_core::Response, Failure>,

@@ -48,6 +48,9 @@ pub struct Answers<M: Machine, A> {
     pub early: usize,
 }
 
+/// What became durable: who is answered, and what happened.
+pub type Appended<M, A> = (Answers<M, A>, Vec<<M as Machine>::Event>);
+
 impl<M: Machine, A> Process<M, A> {
     /// Begins with what the disk gave back.
     #[must_use]
@@ -127,7 +130,7 @@ impl<M: Machine, A> Process<M, A> {
     }
 
     /// The record on its way is durable.
-    pub fn appended(&mut self) -> Option<(Answers<M, A>, Vec<M::Event>)> {
+    pub fn appended(&mut self) -> Option<Appended<M, A>> {
         let Durably { state, position, events, answers, .. } = self.sequencer.durable()?;
         (self.shown, self.position) = (state, position);
         self.durable += events.len() as u64;

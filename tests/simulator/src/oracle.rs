@@ -118,10 +118,10 @@ impl Oracle {
         self.node(at).proof = proves.then_some(request);
     }
 
-    /// A machine was off or stood still.
+    /// A machine was off or stood still; what passed since its clocks were saved last is lost too.
     pub fn unseen(&mut self, at: usize, span: Millis) {
         let node = self.node(at);
-        node.unseen = node.unseen.plus(span);
+        node.unseen = node.unseen.plus(span).plus(Millis::MINUTE);
     }
 
     /// A node's clock runs ahead by so much more.

@@ -184,8 +184,6 @@ pub enum Over {
     PowerOn {
         /// Which.
         who: Who,
-        /// Since when it was off.
-        since: Millis,
         /// What its wall clock shows.
         year: Year,
         /// It is right and synchronized after so long.

@@ -23,6 +23,7 @@ pub mod run;
 pub mod say;
 pub mod story;
 mod strike;
+pub mod uplink;
 pub mod vendor;
 pub mod wire;
 pub mod world;

@@ -1,12 +1,9 @@
 //! A conferencing node: its process, its journal, and the uplink that speaks with the pool.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use conferencing_core::{
-    AskId, Command, Failure, Next, Node, Nonce, Options, Outcome, Reply, Request, RequestId, Response, State,
-};
-use headroom_core::{LegId, Millis, NodeName, Position};
+use conferencing_core::{AskId, Command, Failure, Node, Nonce, Options, Outcome, Reply, RequestId};
+use headroom_core::{LegId, Millis, NodeName};
 use management_core::CertificateHash;
 
 use crate::dice::Dice;
@@ -14,12 +11,9 @@ use crate::disk::Disk;
 use crate::fault::Who;
 use crate::host::Host;
 use crate::media::{Pending, Server, ServerEvent};
-use crate::pool::{Envelope, PoolEvent};
-use crate::process::{Answers, Process};
+use crate::process::{Answers, Closing, Left, Process};
+use crate::uplink::{Arrival, Uplink};
 use crate::world::{Event, World};
-
-/// An attempt is waited for this much longer than its own limit.
-const SLACK: Millis = Millis(50);
 
 /// A conferencing node.
 pub struct NodeSide {
@@ -64,26 +58,18 @@ pub struct NodeSide {
     /// Journals that were lost.
     pub journals: u64,
     /// The state that the next process must find.
-    pub left: Option<State>,
+    pub left: Option<Left<Node>>,
     /// The service listens.
     listens: bool,
-    uplink: Uplink,
-    woken: bool,
-    attempts: u64,
+    /// What its uplink does.
+    pub uplink: Uplink,
+    /// There may be something to say to the pool.
+    pub woken: bool,
+    /// Attempts of the uplink so far.
+    pub attempts: u64,
     nonces: u64,
     number: u64,
     enrolled: u8,
-}
-
-/// What the uplink does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Uplink {
-    /// It waits for the machine.
-    Asks,
-    /// It waits for the pool.
-    Attempt { number: u64 },
-    /// Nothing is to be said for a while.
-    Sleeps { number: u64 },
 }
 
 /// Something at a conferencing node.
@@ -106,20 +92,6 @@ pub enum NodeEvent {
     Expire(u64, AskId),
     /// At one of its media servers.
     Server(usize, ServerEvent),
-}
-
-/// An answer of the pool on its way.
-pub struct Arrival {
-    /// For which process.
-    pub life: u64,
-    /// For which attempt.
-    pub attempt: u64,
-    /// The request's name.
-    pub id: RequestId,
-    /// The answer.
-    pub outcome: Result<Response, Failure>,
-    /// The commit that it proves.
-    pub proof: Option<Position>,
 }
 
 /// Who waits for an answer of a node.
@@ -236,7 +208,7 @@ impl World {
             NodeEvent::Tick(of) if is(of) => self.node_tick(at, of),
             NodeEvent::Answer(arrival) if is(arrival.life) => self.uplink_hears(at, *arrival),
             NodeEvent::TimedOut(of, number, id) if is(of) && does(Uplink::Attempt { number }) => {
-                self.uplink_answers(at, id, Err(Failure::Undecided { retry_after: None }), None);
+                self.uplink_answers(at, id, Err(Failure::Undecided { retry_after: None }), false);
             }
             NodeEvent::Slept(of, number) if is(of) && does(Uplink::Sleeps { number }) => {
                 self.uplink_polls(at)
@@ -264,7 +236,7 @@ impl World {
             Err(error) => return self.violate("I11", format!("a node does not start: {error}")),
         };
         if let Some(left) = self.nodes[at].left.take() {
-            self.check_node_recovery(at, &left, &recovered.state);
+            self.check_node_recovery(at, &left.state, &recovered.state);
         }
         let node = &mut self.nodes[at];
         node.lives += 1;
@@ -296,18 +268,21 @@ impl World {
         self.schedule(self.plan.tick, Event::Node(at, NodeEvent::Tick(life)));
     }
 
+    /// The process dies at a step of its committer.
+    fn node_dies(&mut self, at: usize) {
+        let down = self.dice.span(10, 5_000);
+        self.node_crash(at, Some(down));
+    }
+
     /// The process dies; whoever asked it has no answer.
     pub(crate) fn node_crash(&mut self, at: usize, down: Option<Millis>) {
-        let Some(mut process) = self.nodes[at].process.take() else { return };
-        let mut left = process.shown.clone();
-        if let Some(sealed) = process.appending.take()
-            && self.dice.chance(500)
-            && self.nodes[at].disk.append(sealed)
-            && let Some((_, events)) = process.appended()
-        {
-            left = process.shown.clone();
-            self.node_durable(at, &events);
-        }
+        let node = &mut self.nodes[at];
+        let Some(process) = node.process.take() else { return };
+        let left = match process.die(&mut node.disk, &mut self.dice) {
+            Ok(left) => left,
+            Err((promise, text)) => return self.violate(promise, text),
+        };
+        self.node_durable(at, &left.events);
         self.tell(|| format!("{at}: dies"));
         self.nodes[at].left = Some(left);
         (self.nodes[at].woken, self.nodes[at].listens) = (false, false);
@@ -320,9 +295,7 @@ impl World {
     pub(crate) fn node_submit(&mut self, at: usize, command: Command, who: Asker) {
         let listens = self.nodes[at].listens || matches!(who, Asker::Started);
         let Some(process) = self.nodes[at].process.as_mut().filter(|_| listens) else { return };
-        process.push(command, who);
-        if !process.woken {
-            process.woken = true;
+        if process.submit(command, who) {
             let life = process.life;
             let after = self.dice.span(0, 1);
             self.schedule(after, Event::Node(at, NodeEvent::Wake(life)));
@@ -333,11 +306,9 @@ impl World {
         let now = self.nodes[at].host.now(self.time);
         let batch = self.plan.batch;
         let Some(process) = &mut self.nodes[at].process else { return };
-        process.woken = false;
         for (command, who) in process.take(batch) {
             if self.is_deadly() {
-                let down = self.dice.span(10, 5_000);
-                return self.node_crash(at, Some(down));
+                return self.node_dies(at);
             }
             let about = Self::node_deciding(&command);
             let Some(process) = &mut self.nodes[at].process else { return };
@@ -348,16 +319,13 @@ impl World {
     }
 
     fn node_close(&mut self, at: usize) {
-        let Some(process) = &mut self.nodes[at].process else { return };
-        if process.appending.is_some() {
-            return;
-        }
-        let life = process.life;
-        if let Some(answers) = process.close() {
-            self.node_answers(at, answers);
-        } else if self.nodes[at].process.as_ref().is_some_and(|process| process.appending.is_some()) {
-            let takes = self.write_takes(Who::Node(at));
-            self.schedule(takes, Event::Node(at, NodeEvent::Appended(life)));
+        match self.nodes[at].process.as_mut().map(Process::close) {
+            None | Some(Closing::Busy) => {}
+            Some(Closing::Answered(answers)) => self.node_answers(at, answers),
+            Some(Closing::Writing) => {
+                let takes = self.write_takes(Who::Node(at));
+                self.schedule(takes, Event::Node(at, NodeEvent::Appended(self.nodes[at].lives)));
+            }
         }
     }
 
@@ -367,44 +335,31 @@ impl World {
             return self.schedule(left, Event::Node(at, NodeEvent::Appended(life)));
         }
         if std::mem::take(&mut self.nodes[at].fails) || self.is_deadly() {
-            let down = self.dice.span(10, 5_000);
-            return self.node_crash(at, Some(down));
+            return self.node_dies(at);
         }
         let every = self.plan.snapshot_every;
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return };
-        let Some(sealed) = process.appending.take() else { return };
-        if !node.disk.append(sealed) {
-            return self.violate("I11", format!("{at}'s record does not follow the one before"));
-        }
-        let Some((answers, events)) = process.appended() else {
-            return self.violate("I13", "a record became durable that nobody sealed".into());
+        let written = match process.written(&mut node.disk, every) {
+            Ok(Some(written)) => written,
+            Ok(None) => return,
+            Err((promise, text)) => return self.violate(promise, text),
         };
-        if node.disk.since_snapshot() >= every {
-            node.disk.snapshot::<Node>(&process.shown);
-        }
-        self.node_durable(at, &events);
-        self.node_answers(at, answers);
+        self.node_durable(at, &written.events);
+        self.node_answers(at, written.answers);
         self.node_close(at);
-        let waiting = self.nodes[at].process.as_ref().filter(|p| p.waiting() > 0 && !p.woken);
-        if let Some(life) = waiting.map(|process| process.life) {
-            self.schedule(Millis(0), Event::Node(at, NodeEvent::Wake(life)));
+        if self.nodes[at].process.as_ref().is_some_and(Process::has_more) {
+            self.schedule(Millis(0), Event::Node(at, NodeEvent::Wake(self.nodes[at].lives)));
         }
     }
 
     fn node_answers(&mut self, at: usize, answers: Answers<Node, Asker>) {
-        let Answers { answers, early, .. } = answers;
-        if early > 0 {
-            self.violate("I13", format!("{early} answers of {at} precede what they depend on"));
-        }
-        let deadly = self.is_deadly();
-        let last = if deadly { self.dice.index(answers.len()) } else { answers.len() };
-        for (number, (who, reply)) in answers.into_iter().enumerate() {
-            if number >= last && deadly {
-                let down = self.dice.span(10, 5_000);
-                return self.node_crash(at, Some(down));
-            }
+        let (answered, dies) = self.until_death(&at.to_string(), answers);
+        for (who, reply) in answered {
             self.node_answer(at, who, reply);
+        }
+        if dies {
+            self.node_dies(at);
         }
     }
 
@@ -446,75 +401,5 @@ impl World {
         let life = self.nodes[at].lives;
         let late = self.dice.span(0, 3);
         self.schedule(until.since(now.boot).plus(late), Event::Node(at, NodeEvent::Expire(life, ask)));
-    }
-
-    /// There may be something to say to the pool.
-    pub(crate) fn wake_uplink(&mut self, at: usize) {
-        if matches!(self.nodes[at].uplink, Uplink::Sleeps { .. }) {
-            self.uplink_polls(at);
-        } else {
-            self.nodes[at].woken = true;
-        }
-    }
-
-    fn uplink_polls(&mut self, at: usize) {
-        self.nodes[at].uplink = Uplink::Asks;
-        self.node_submit(at, Command::Poll, Asker::Uplink);
-    }
-
-    fn uplink_goes_on(&mut self, at: usize, next: Next) {
-        self.nodes[at].attempts += 1;
-        let (number, life) = (self.nodes[at].attempts, self.nodes[at].lives);
-        match next {
-            Next::Wait { until } => {
-                if std::mem::take(&mut self.nodes[at].woken) {
-                    return self.uplink_polls(at);
-                }
-                self.nodes[at].uplink = Uplink::Sleeps { number };
-                let left = until.since(self.nodes[at].host.now(self.time).boot).max(Millis(1));
-                self.schedule(left, Event::Node(at, NodeEvent::Slept(life, number)));
-            }
-            Next::Send { id, request, timeout } => {
-                self.tell(|| format!("{at} → pool: {}", crate::say::request(&request)));
-                self.nodes[at].uplink = Uplink::Attempt { number };
-                let limit = timeout.plus(SLACK);
-                self.schedule(limit, Event::Node(at, NodeEvent::TimedOut(life, number, id)));
-                self.send_to_pool(at, id, number, &request);
-            }
-        }
-    }
-
-    fn send_to_pool(&mut self, at: usize, id: RequestId, attempt: u64, request: &Arc<Request>) {
-        if self.time < self.nodes[at].deaf_pool_until {
-            return;
-        }
-        let (life, epoch) = (self.nodes[at].lives, self.pool.epoch);
-        let envelope = Envelope { node: at, life, attempt, id, request: Arc::clone(request), epoch };
-        for delay in self.deliveries() {
-            self.schedule(delay, Event::Pool(PoolEvent::Request(Box::new(envelope.clone()))));
-        }
-    }
-
-    /// An answer arrives. One of an attempt that was given up is not listened to.
-    fn uplink_hears(&mut self, at: usize, arrival: Arrival) {
-        if self.nodes[at].uplink != (Uplink::Attempt { number: arrival.attempt }) {
-            return;
-        }
-        self.tell(|| format!("{at} ← pool: {}", crate::say::outcome(&arrival.outcome)));
-        self.uplink_answers(at, arrival.id, arrival.outcome, arrival.proof);
-    }
-
-    fn uplink_answers(
-        &mut self,
-        at: usize,
-        id: RequestId,
-        outcome: Result<Response, Failure>,
-        proof: Option<Position>,
-    ) {
-        self.nodes[at].uplink = Uplink::Asks;
-        self.oracle.proved(at, id, proof.is_some());
-        let jitter = u32::try_from(self.dice.below(1000)).unwrap_or(500);
-        let command = Command::Answered { request: id, outcome, jitter };
-        self.node_submit(at, command, Asker::Uplink);
     }
 }

@@ -11,9 +11,10 @@ use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::fault::Who;
 use crate::host::Host;
-use crate::node::{Arrival, NodeEvent};
+use crate::node::NodeEvent;
 use crate::oracle::PoolStep;
-use crate::process::{Answers, Process};
+use crate::process::{Answers, Closing, Left, Process};
+use crate::uplink::Arrival;
 use crate::vendor::LicenseStep;
 use crate::wire;
 use crate::world::{Event, World};
@@ -41,15 +42,7 @@ pub struct PoolSide {
     /// Messages sent before the store was reverted speak to a service that is gone.
     pub epoch: u64,
     /// The state that the next process must find.
-    pub left: Option<Left>,
-}
-
-/// What a process left behind.
-pub struct Left {
-    /// The published state, with the record in flight if that is on the disk.
-    pub state: pool::Pool,
-    /// Where it stands.
-    pub position: Position,
+    pub left: Option<Left<PoolMachine>>,
 }
 
 /// Something at the management node.
@@ -187,22 +180,19 @@ impl World {
         self.pool_submit(Command::AddNode { node, certificate }, Asker::Nobody);
     }
 
-    /// The process dies. Of the record in flight nobody knows whether it is on the disk.
+    /// The process dies at a step of its committer.
+    fn pool_dies(&mut self) {
+        let down = self.dice.span(10, 5_000);
+        self.pool_crash(down);
+    }
+
     pub(crate) fn pool_crash(&mut self, down: Millis) {
-        let Some(mut process) = self.pool.process.take() else { return };
+        let Some(process) = self.pool.process.take() else { return };
         self.pool.listens = false;
-        let mut left = Left { state: process.shown.clone(), position: process.position };
-        if let Some(sealed) = process.appending.take()
-            && self.dice.chance(500)
-        {
-            let generation = sealed.generation;
-            if self.pool.disk.append(sealed) {
-                if let Some((answers, _)) = process.appended() {
-                    left = Left { state: process.shown.clone(), position: answers.position };
-                }
-                left.position.generation = generation.unwrap_or(left.position.generation);
-            }
-        }
+        let left = match process.die(&mut self.pool.disk, &mut self.dice) {
+            Ok(left) => left,
+            Err((promise, text)) => return self.violate(promise, text),
+        };
         self.tell(|| format!("pool: dies, {} acknowledged", left.position.sequence));
         self.pool.left = Some(left);
         self.schedule(down, Event::Pool(PoolEvent::Start));
@@ -211,9 +201,7 @@ impl World {
     pub(crate) fn pool_submit(&mut self, command: Command, who: Asker) {
         let listens = self.pool.listens || matches!(who, Asker::Started);
         let Some(process) = self.pool.process.as_mut().filter(|_| listens) else { return };
-        process.push(command, who);
-        if !process.woken {
-            process.woken = true;
+        if process.submit(command, who) {
             let life = process.life;
             let after = self.dice.span(0, 1);
             self.schedule(after, Event::Pool(PoolEvent::Wake(life)));
@@ -224,11 +212,9 @@ impl World {
         let now = self.pool.host.now(self.time);
         let batch = self.plan.batch;
         let Some(process) = &mut self.pool.process else { return };
-        process.woken = false;
         for (command, who) in process.take(batch) {
             if self.is_deadly() {
-                let down = self.dice.span(10, 5_000);
-                return self.pool_crash(down);
+                return self.pool_dies();
             }
             let step = PoolStep::before(self, &command);
             let Some(process) = &mut self.pool.process else { return };
@@ -239,20 +225,14 @@ impl World {
     }
 
     fn pool_close(&mut self) {
-        let Some(process) = &mut self.pool.process else { return };
-        if process.appending.is_some() {
-            return;
-        }
-        let life = process.life;
-        if let Some(answers) = process.close() {
-            self.pool_answers(answers);
-        } else if self.pool.process.as_ref().is_some_and(|process| process.appending.is_some()) {
-            if self.is_deadly() {
-                let down = self.dice.span(10, 5_000);
-                return self.pool_crash(down);
+        match self.pool.process.as_mut().map(Process::close) {
+            None | Some(Closing::Busy) => {}
+            Some(Closing::Answered(answers)) => self.pool_answers(answers),
+            Some(Closing::Writing) if self.is_deadly() => self.pool_dies(),
+            Some(Closing::Writing) => {
+                let takes = self.write_takes(Who::Pool);
+                self.schedule(takes, Event::Pool(PoolEvent::Appended(self.pool.lives)));
             }
-            let takes = self.write_takes(Who::Pool);
-            self.schedule(takes, Event::Pool(PoolEvent::Appended(life)));
         }
     }
 
@@ -262,44 +242,31 @@ impl World {
             return self.schedule(left, Event::Pool(PoolEvent::Appended(life)));
         }
         if std::mem::take(&mut self.pool.fails) || self.is_deadly() {
-            let down = self.dice.span(10, 5_000);
-            return self.pool_crash(down);
+            return self.pool_dies();
         }
         let Some(process) = &mut self.pool.process else { return };
-        let Some(sealed) = process.appending.take() else { return };
-        self.mark(sealed.link.hash.0[0]);
-        if !self.pool.disk.append(sealed) {
-            return self.violate("I11", "the pool's record does not follow the one before".into());
-        }
-        let Some(process) = &mut self.pool.process else { return };
-        let Some((answers, events)) = process.appended() else {
-            return self.violate("I13", "a record became durable that nobody sealed".into());
+        let written = match process.written(&mut self.pool.disk, self.plan.snapshot_every) {
+            Ok(Some(written)) => written,
+            Ok(None) => return,
+            Err((promise, text)) => return self.violate(promise, text),
         };
-        if self.pool.disk.since_snapshot() >= self.plan.snapshot_every {
-            self.pool.disk.snapshot::<PoolMachine>(&process.shown);
-        }
-        self.pool_durable(&events);
-        self.pool_answers(answers);
+        self.mark(self.pool.disk.head().hash.0[0]);
+        self.pool_durable(&written.events);
+        self.pool_answers(written.answers);
         self.pool_close();
-        let waiting = self.pool.process.as_ref().filter(|process| process.waiting() > 0 && !process.woken);
-        if let Some(life) = waiting.map(|process| process.life) {
-            self.schedule(Millis(0), Event::Pool(PoolEvent::Wake(life)));
+        if self.pool.process.as_ref().is_some_and(Process::has_more) {
+            self.schedule(Millis(0), Event::Pool(PoolEvent::Wake(self.pool.lives)));
         }
     }
 
     fn pool_answers(&mut self, answers: Answers<PoolMachine, Asker>) {
-        let Answers { answers, position, early } = answers;
-        if early > 0 {
-            self.violate("I13", format!("{early} answers of the pool precede what they depend on"));
-        }
-        let deadly = self.is_deadly();
-        let last = if deadly { self.dice.index(answers.len()) } else { answers.len() };
-        for (at, (who, reply)) in answers.into_iter().enumerate() {
-            if at >= last && deadly {
-                let down = self.dice.span(10, 5_000);
-                return self.pool_crash(down);
-            }
+        let position = answers.position;
+        let (answered, dies) = self.until_death("the pool", answers);
+        for (who, reply) in answered {
             self.pool_answer(who, reply, position);
+        }
+        if dies {
+            self.pool_dies();
         }
     }
 
@@ -310,7 +277,7 @@ impl World {
             Asker::License(step) => self.license_step(step, reply),
             Asker::RolledBack(envelope) => match reply {
                 Reply::RolledBack(Ok(())) => self.pool_takes(envelope),
-                _ => self.send_to_node(&envelope, Err(Failure::Undecided { retry_after: None }), None),
+                _ => self.send_to_node(&envelope, Err(Failure::Undecided { retry_after: None }), false),
             },
             Asker::Node(envelope, sealed) => {
                 self.check_answer(&envelope, &reply, position, sealed);
@@ -320,7 +287,8 @@ impl World {
                 }
                 let wait = self.dice.span(1_000, 10_000);
                 let outcome = wire::response(reply, position, wait);
-                self.send_to_node(&envelope, outcome, Some(position));
+                let proves = outcome.is_ok();
+                self.send_to_node(&envelope, outcome, proves);
             }
         }
     }
@@ -333,7 +301,7 @@ impl World {
         let Some(process) = self.pool.process.as_ref().filter(|_| self.pool.listens) else {
             // Nobody listens: the connection is refused at once.
             if self.dice.chance(500) {
-                self.send_to_node(&envelope, Err(Failure::Undecided { retry_after: None }), None);
+                self.send_to_node(&envelope, Err(Failure::Undecided { retry_after: None }), false);
             }
             return;
         };
@@ -350,7 +318,7 @@ impl World {
                 if let Some(session) = wire::session(request)
                     && pool::same_history(here, session.generation, session.number).is_err()
                 {
-                    return self.send_to_node(&envelope, Err(Failure::Stale), None);
+                    return self.send_to_node(&envelope, Err(Failure::Stale), false);
                 }
                 self.pool_takes(envelope);
             }
@@ -369,15 +337,14 @@ impl World {
         &mut self,
         envelope: &Envelope,
         outcome: Result<conferencing_core::Response, Failure>,
-        proof: Option<Position>,
+        proves: bool,
     ) {
         if self.time < self.nodes[envelope.node].deaf_until {
             return;
         }
         let (node, life, attempt, id) = (envelope.node, envelope.life, envelope.attempt, envelope.id);
         for delay in self.deliveries() {
-            let proof = proof.filter(|_| outcome.is_ok());
-            let arrival = Arrival { life, attempt, id, outcome: outcome.clone(), proof };
+            let arrival = Arrival { life, attempt, id, outcome: outcome.clone(), proves };
             self.schedule(delay, Event::Node(node, NodeEvent::Answer(Box::new(arrival))));
         }
     }

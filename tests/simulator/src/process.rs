@@ -1,5 +1,6 @@
 //! One process of a service: its queue, its [`Sequencer`], and what it has shown to the world so far.
-//! It dies between any two of its steps; then only its disk is left.
+//! It dies between any two of its steps; then only its disk is left. What all services do alike is here;
+//! when each step happens is theirs.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +9,18 @@ use headroom_core::machine::{Class, Machine};
 use headroom_core::record::Sealed;
 use headroom_core::{Now, Position};
 
-use crate::disk::Recovered;
+use crate::dice::Dice;
+use crate::disk::{Disk, Recovered};
+use crate::oracle::Broken;
 
 /// A running process. `A` is who waits for an answer.
 pub struct Process<M: Machine, A> {
     /// Which of the service's processes it is.
     pub life: u64,
     /// It has been told to look at its queue.
-    pub woken: bool,
+    woken: bool,
     /// The record on its way to the disk.
-    pub appending: Option<Sealed>,
+    appending: Option<Sealed>,
     /// The published state.
     pub shown: M::State,
     /// Where that stands in the history.
@@ -48,8 +51,33 @@ pub struct Answers<M: Machine, A> {
     pub early: usize,
 }
 
-/// What became durable: who is answered, and what happened.
-pub type Appended<M, A> = (Answers<M, A>, Vec<<M as Machine>::Event>);
+/// A record that became durable.
+pub struct Written<M: Machine, A> {
+    /// Who is answered.
+    pub answers: Answers<M, A>,
+    /// What happened.
+    pub events: Vec<M::Event>,
+}
+
+/// What becomes of a batch.
+pub enum Closing<M: Machine, A> {
+    /// A record is on its way already: the batch stays open.
+    Busy,
+    /// Nothing is to be written, and these are answered.
+    Answered(Answers<M, A>),
+    /// A record is on its way to the disk now.
+    Writing,
+}
+
+/// What a process left behind, for the next one to find.
+pub struct Left<M: Machine> {
+    /// The state: what was shown, with the record on its way if that is on the disk.
+    pub state: M::State,
+    /// Where it stands.
+    pub position: Position,
+    /// What that record says happened.
+    pub events: Vec<M::Event>,
+}
 
 impl<M: Machine, A> Process<M, A> {
     /// Begins with what the disk gave back.
@@ -71,22 +99,25 @@ impl<M: Machine, A> Process<M, A> {
         }
     }
 
-    /// A command arrives.
-    pub fn push(&mut self, command: M::Command, who: A) {
+    /// A command arrives. Whether the process has to be told to look at its queue.
+    #[must_use]
+    pub fn submit(&mut self, command: M::Command, who: A) -> bool {
         self.queue.push((M::class(&command), command, who));
+        !std::mem::replace(&mut self.woken, true)
     }
 
     /// What is to be decided now, most urgent first; at most `most` commands are in one batch.
     pub fn take(&mut self, most: usize) -> Vec<(M::Command, A)> {
+        self.woken = false;
         let room = most.saturating_sub(self.sequencer.commands()).min(self.queue.len());
         self.queue.sort_by_key(|(class, ..)| *class);
         self.queue.drain(..room).map(|(_, command, who)| (command, who)).collect()
     }
 
-    /// Commands that wait.
+    /// Whether commands wait that the batch before had no room for.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
+    pub fn has_more(&self) -> bool {
+        !self.queue.is_empty() && !self.woken
     }
 
     /// Number of the last record that was sealed, durable or not.
@@ -119,22 +150,57 @@ impl<M: Machine, A> Process<M, A> {
     }
 
     /// Closes the batch, when nothing is in flight.
-    pub fn close(&mut self) -> Option<Answers<M, A>> {
-        match self.sequencer.seal()? {
-            Closed::Unchanged { answers, position } => Some(self.answers(answers, position)),
-            Closed::Record(sealed) => {
+    pub fn close(&mut self) -> Closing<M, A> {
+        match self.sequencer.seal() {
+            None => Closing::Busy,
+            Some(Closed::Unchanged { answers, position }) => {
+                Closing::Answered(self.answers(answers, position))
+            }
+            Some(Closed::Record(sealed)) => {
                 self.appending = Some(sealed);
-                None
+                Closing::Writing
             }
         }
     }
 
-    /// The record on its way is durable.
-    pub fn appended(&mut self) -> Option<Appended<M, A>> {
-        let Durably { state, position, events, answers, .. } = self.sequencer.durable()?;
+    /// The disk has written the record on its way, and a snapshot when one is due after `every` records;
+    /// `None` when there was no record.
+    ///
+    /// # Errors
+    /// A promise of the sequencer that was not kept.
+    pub fn written(&mut self, disk: &mut Disk, every: u64) -> Result<Option<Written<M, A>>, Broken> {
+        let Some(sealed) = self.appending.take() else { return Ok(None) };
+        let written = self.append(disk, sealed)?;
+        if disk.since_snapshot() >= every {
+            disk.snapshot::<M>(&self.shown);
+        }
+        Ok(Some(written))
+    }
+
+    /// The process dies. Of the record on its way nobody knows whether it is on the disk.
+    ///
+    /// # Errors
+    /// A promise of the sequencer that was not kept.
+    pub fn die(mut self, disk: &mut Disk, dice: &mut Dice) -> Result<Left<M>, Broken> {
+        let mut events = Vec::new();
+        if let Some(sealed) = self.appending.take()
+            && dice.chance(500)
+        {
+            events = self.append(disk, sealed)?.events;
+        }
+        Ok(Left { state: self.shown, position: self.position, events })
+    }
+
+    fn append(&mut self, disk: &mut Disk, sealed: Sealed) -> Result<Written<M, A>, Broken> {
+        if !disk.append(sealed) {
+            return Err(("I11", "a record does not follow the one before".into()));
+        }
+        let Some(Durably { state, position, events, answers, .. }) = self.sequencer.durable() else {
+            return Err(("I13", "a record became durable that nobody sealed".into()));
+        };
         (self.shown, self.position) = (state, position);
         self.durable += events.len() as u64;
-        Some((self.answers(answers, position), events))
+        Ok(Written { answers: self.answers(answers, position), events })
     }
 
     fn answers(&mut self, answers: Vec<(Asker<A>, M::Reply)>, position: Position) -> Answers<M, A> {

@@ -58,7 +58,7 @@ impl World {
                     return;
                 }
                 self.power_off(who);
-                let on = Over::PowerOn { who, since: self.time, year, synchronized_after };
+                let on = Over::PowerOn { who, year, synchronized_after };
                 self.schedule(off, Event::Fault(Fault::Over(on)));
             }
             Fault::Suspend { node, span } => self.sleep(node, span, false),
@@ -89,8 +89,8 @@ impl World {
 
     fn is_over(&mut self, over: Over) {
         match over {
-            Over::PowerOn { who, since, year, synchronized_after } => {
-                self.power_on(who, since, year);
+            Over::PowerOn { who, year, synchronized_after } => {
+                self.power_on(who, year);
                 self.schedule(synchronized_after, Event::Fault(Fault::Over(Over::Synchronized(who))));
             }
             Over::Synchronized(who) => {
@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    fn power_on(&mut self, who: Who, since: Millis, year: Year) {
+    fn power_on(&mut self, who: Who, year: Year) {
         let time = self.time;
         // The end of all faults has switched it on before.
         let off = match who {
@@ -215,7 +215,7 @@ impl World {
             }
             Who::Node(at) => {
                 self.nodes[at].off = false;
-                self.oracle.unseen(at, time.since(since));
+                self.oracle.unseen(at, time.since(self.nodes[at].off_since));
                 self.oracle.misled(at, Millis(wrong_by.max(0)));
                 self.schedule(Millis(0), Event::Node(at, NodeEvent::Start));
                 for server in 0..self.nodes[at].servers.len() {

@@ -12,10 +12,11 @@ use management_core::{Command, Installed, LicenseRequest, Mark, Reply, Wanted};
 
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::fault::Who;
 use crate::host::{EPOCH, Host};
 use crate::plan::Plan;
 use crate::pool::Asker;
-use crate::process::Process;
+use crate::process::{Closing, Process};
 use crate::world::{Event, World};
 
 /// What is open is sent again after this time.
@@ -173,21 +174,16 @@ impl World {
     }
 
     pub(crate) fn vendor_crash(&mut self, down: Millis) {
-        let Some(mut process) = self.vendor.process.take() else { return };
-        if let Some(sealed) = process.appending.take()
-            && self.dice.chance(500)
-            && !self.vendor.disk.append(sealed)
-        {
-            self.violate("I11", "the register's record does not follow the one before".into());
+        let Some(process) = self.vendor.process.take() else { return };
+        if let Err((promise, text)) = process.die(&mut self.vendor.disk, &mut self.dice) {
+            return self.violate(promise, text);
         }
         self.schedule(down, Event::Vendor(VendorEvent::Start));
     }
 
     fn vendor_submit(&mut self, command: vendor::Command, who: VendorAsker) {
         let Some(process) = &mut self.vendor.process else { return };
-        process.push(command, who);
-        if !process.woken {
-            process.woken = true;
+        if process.submit(command, who) {
             let life = process.life;
             self.schedule(Millis(0), Event::Vendor(VendorEvent::Wake(life)));
         }
@@ -196,7 +192,6 @@ impl World {
     fn vendor_wake(&mut self) {
         let now = self.vendor.host.now(self.time);
         let Some(process) = &mut self.vendor.process else { return };
-        process.woken = false;
         for (command, who) in process.take(usize::MAX) {
             process.decide(now, command, who);
         }
@@ -204,16 +199,13 @@ impl World {
     }
 
     fn vendor_close(&mut self) {
-        let Some(process) = &mut self.vendor.process else { return };
-        if process.appending.is_some() {
-            return;
-        }
-        let life = process.life;
-        if let Some(answers) = process.close() {
-            self.vendor_answers(answers.answers);
-        } else if self.vendor.process.as_ref().is_some_and(|process| process.appending.is_some()) {
-            let takes = self.write_takes(crate::fault::Who::Vendor);
-            self.schedule(takes, Event::Vendor(VendorEvent::Appended(life)));
+        match self.vendor.process.as_mut().map(Process::close) {
+            None | Some(Closing::Busy) => {}
+            Some(Closing::Answered(answers)) => self.vendor_answers(answers.answers),
+            Some(Closing::Writing) => {
+                let takes = self.write_takes(Who::Vendor);
+                self.schedule(takes, Event::Vendor(VendorEvent::Appended(self.vendor.lives)));
+            }
         }
     }
 
@@ -223,12 +215,11 @@ impl World {
             return self.vendor_crash(down);
         }
         let Some(process) = &mut self.vendor.process else { return };
-        let Some(sealed) = process.appending.take() else { return };
-        if !self.vendor.disk.append(sealed) {
-            return self.violate("I11", "the register's record does not follow the one before".into());
+        match process.written(&mut self.vendor.disk, u64::MAX) {
+            Ok(Some(written)) => self.vendor_answers(written.answers.answers),
+            Ok(None) => return,
+            Err((promise, text)) => return self.violate(promise, text),
         }
-        let Some((answers, _)) = process.appended() else { return };
-        self.vendor_answers(answers.answers);
         self.vendor_close();
     }
 

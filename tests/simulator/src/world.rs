@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use headroom_core::Millis;
+use headroom_core::{Machine, Millis};
 
 use crate::dice::Dice;
 use crate::fault::{Fault, Who};
@@ -12,6 +12,7 @@ use crate::node::{NodeEvent, NodeSide};
 use crate::oracle::Oracle;
 use crate::plan::{Plan, Profile};
 use crate::pool::{PoolEvent, PoolSide};
+use crate::process::Answers;
 use crate::story::Story;
 use crate::vendor::{VendorEvent, VendorSide};
 
@@ -293,6 +294,24 @@ impl World {
             Who::Vendor => Millis(0),
         };
         ordinary.plus(stalled.since(self.time))
+    }
+
+    /// The answers of a record that still go out, and whether the process dies before the others do.
+    pub fn until_death<M: Machine, A>(
+        &mut self,
+        whose: &str,
+        answers: Answers<M, A>,
+    ) -> (Vec<(A, M::Reply)>, bool) {
+        let Answers { mut answers, early, .. } = answers;
+        if early > 0 {
+            self.violate("I13", format!("{early} answers of {whose} precede what they depend on"));
+        }
+        let deadly = self.is_deadly();
+        let count = answers.len();
+        if deadly {
+            answers.truncate(self.dice.index(count));
+        }
+        (answers, deadly && count > 0)
     }
 
     /// Whether a committer dies at this of its steps.

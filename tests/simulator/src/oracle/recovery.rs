@@ -4,12 +4,12 @@ use conferencing_core::State;
 use management_core::PoolMachine;
 
 use crate::disk::Recovered;
-use crate::pool::Left;
+use crate::process::Left;
 use crate::world::World;
 
 impl World {
     /// I3 and I11 of the pool.
-    pub(crate) fn check_pool_recovery(&mut self, left: &Left, found: &Recovered<PoolMachine>) {
+    pub(crate) fn check_pool_recovery(&mut self, left: &Left<PoolMachine>, found: &Recovered<PoolMachine>) {
         let (last, acknowledged) = (found.head.sequence, left.position.sequence);
         if last < acknowledged {
             self.violate(

@@ -11,8 +11,8 @@
 //! synchronized never takes the saved one back, and contact in a boot whose clock is not believed yet
 //! leaves no wall clock to measure from.
 
-use headroom_core::Millis;
 use headroom_core::time::BootId;
+use headroom_core::{Millis, Now};
 use minicbor::{Decode, Encode};
 
 /// After so long up, the wall clock is taken as it is.
@@ -81,7 +81,7 @@ impl Grace {
         }
         let believed = r.synchronized || r.boot >= TRUSTED_AFTER;
         if let Some(from) = next.off_since.filter(|_| believed) {
-            let booted_at = Millis(r.wall.0.saturating_sub(r.boot.0));
+            let booted_at = Now { wall: r.wall, boot: r.boot }.booted_at();
             next.age = next.age.plus(booted_at.since(from));
             next.off_since = None;
         }

@@ -23,7 +23,7 @@ const SET: u64 = 1_000;
 /// All clocks, now.
 #[must_use]
 pub fn reading(volatile: &Volatile, now: Now) -> Reading {
-    let moved = (now.wall.0.saturating_sub(now.boot.0)).abs_diff(volatile.wall_at_boot.0);
+    let moved = now.booted_at().0.abs_diff(volatile.booted_at.0);
     let synchronized = volatile.synchronized && moved <= SET;
     Reading { boot_id: volatile.boot_id, boot: now.boot, wall: now.wall, synchronized }
 }
@@ -31,7 +31,7 @@ pub fn reading(volatile: &Volatile, now: Now) -> Reading {
 /// What the kernel says of its clock.
 pub(crate) fn asked_kernel(volatile: &mut Volatile, now: Now, synchronized: bool) {
     volatile.synchronized = synchronized;
-    volatile.wall_at_boot = Millis(now.wall.0.saturating_sub(now.boot.0));
+    volatile.booted_at = now.booted_at();
 }
 
 /// Saves the clocks and the age of the last contact.

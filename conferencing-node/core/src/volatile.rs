@@ -119,7 +119,7 @@ pub struct Volatile {
     /// The kernel calls its clock synchronized.
     pub synchronized: bool,
     /// The wall clock at boot, by what both clocks showed when the kernel said so.
-    pub wall_at_boot: Millis,
+    pub booted_at: Millis,
     /// Limits and intervals.
     pub options: Options,
     /// The session.

@@ -140,12 +140,6 @@ impl<M: Machine, A> Sequencer<M, A> {
         self.link
     }
 
-    /// The identity of the history with the last sealed record.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Closes the open batch; `None` while a record is in flight.
     pub fn seal(&mut self) -> Option<Closed<M, A>> {
         if self.flying.is_some() {

@@ -62,6 +62,14 @@ pub struct Now {
     pub boot: Millis,
 }
 
+impl Now {
+    /// What the wall clock would have shown at boot. It moves when somebody sets the wall clock.
+    #[must_use]
+    pub const fn booted_at(self) -> Millis {
+        Millis(self.wall.0.saturating_sub(self.boot.0))
+    }
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// Both clocks, now.

@@ -54,12 +54,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let shown = AtomicU64::new(0);
     let progress = |done: u64| {
         let seconds = began.elapsed().as_secs();
-        if seconds / 10 > shown.load(Ordering::Relaxed)
-            && shown.fetch_max(seconds / 10, Ordering::Relaxed) < seconds / 10
-        {
-            let mut err = std::io::stderr().lock();
+        if shown.fetch_max(seconds / 10, Ordering::Relaxed) < seconds / 10 {
             // Who does not listen does not need to know.
-            let _ = writeln!(err, "{done} of {} seeds, {seconds} s", cli.seeds);
+            let _ = writeln!(std::io::stderr(), "{done} of {} seeds, {seconds} s", cli.seeds);
         }
     };
     let (figures, failed) = run::seeds(cli.first_seed, cli.seeds, threads, cli.failures, progress);

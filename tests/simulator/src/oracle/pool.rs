@@ -15,9 +15,8 @@ use crate::world::World;
 pub struct PoolStep {
     kind: Kind,
     caller: Option<CertificateHash>,
-    /// Session and number, if it speaks in one.
+    /// The session that it speaks in.
     session: Option<u64>,
-    sequence: Option<u64>,
     before: Pool,
 }
 
@@ -38,7 +37,7 @@ impl PoolStep {
     #[must_use]
     pub fn before(world: &World, command: &Command) -> Self {
         let before = world.pool.process.as_ref().map(|process| process.state().clone()).unwrap_or_default();
-        let mut step = Self { kind: Kind::Own, caller: None, session: None, sequence: None, before };
+        let mut step = Self { kind: Kind::Own, caller: None, session: None, before };
         match command {
             Command::Speak { caller, session, request } => {
                 step.caller = Some(*caller);
@@ -46,14 +45,9 @@ impl PoolStep {
                 step.kind = match request {
                     Request::Report { .. } => Kind::Tells,
                     Request::Heartbeat(_) | Request::DryRun(_) => Kind::Other,
-                    Request::Mutate { sequence, change } => {
-                        step.sequence = Some(*sequence);
-                        match change {
-                            Change::Allocate(_) | Change::Update(_) => Kind::Asks,
-                            Change::Adopt(_) => Kind::Tells,
-                            Change::Release(_) => Kind::Other,
-                        }
-                    }
+                    Request::Mutate { change: Change::Allocate(_) | Change::Update(_), .. } => Kind::Asks,
+                    Request::Mutate { change: Change::Adopt(_), .. } => Kind::Tells,
+                    Request::Mutate { change: Change::Release(_), .. } => Kind::Other,
                 };
             }
             Command::Open { caller, .. } => (step.kind, step.caller) = (Kind::Other, Some(*caller)),

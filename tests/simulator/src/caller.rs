@@ -1,0 +1,74 @@
+//! Who calls whom, and how: calls of all kinds, some that join others, name legs of other nodes, take over
+//! from legs that run, or use the id of a leg that has ended.
+
+use headroom_core::{
+    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, NodeName, Protocol, Service, Text,
+};
+
+use crate::world::World;
+
+impl World {
+    /// A call as somebody might make it.
+    pub(crate) fn draw_call(&mut self, at: usize, server: usize) -> Call {
+        let number = self.nodes[at].next_name();
+        let kind = self.dice.below(20);
+        let (service, interop) = match kind {
+            0 | 1 => (Service::Gateway, None),
+            2 => (Service::Gateway, Some(Interop::Teams)),
+            _ => (Service::Vmr, None),
+        };
+        let most = if service == Service::Gateway { 2 } else { self.plan.call_legs };
+        let count = 1 + self.dice.index(most);
+        let mut call = CallId::new(&format!("c{at}.{number}")).expect("a short id");
+        // Others join a call that goes on.
+        if service == Service::Vmr
+            && self.dice.chance(300)
+            && let Some(running) = self.nodes[at].servers[server].running.values().last()
+            && running.info.service == Service::Vmr
+        {
+            call = running.info.call.clone();
+        }
+        let legs = (0..count).map(|_| self.draw_leg(at, server)).collect();
+        let source = self.nodes[at].servers[server].source.clone();
+        let (conference, destination, tenant) = (Text::default(), Text::default(), Text::default());
+        let info = CallInfo { call, service, interop, conference, destination, tenant, source };
+        let mut call = Call { info, legs };
+        if call.legs.len() == 2 && self.dice.chance(150) {
+            call.legs[1].owner = self.other_node(at);
+            if call.legs[1].owner.is_some() {
+                call.legs[1].leg = LegId::new(&format!("f{at}.{number}")).expect("a short id");
+            }
+        }
+        let running: Vec<LegId> = self.nodes[at].servers[server].running.keys().cloned().collect();
+        if !running.is_empty() && self.dice.chance(60) {
+            let replaced = self.dice.pick(&running).clone();
+            call.legs[0].replaces = Some(replaced).filter(|old| call.legs.iter().all(|leg| leg.leg != *old));
+        }
+        call
+    }
+
+    fn other_node(&mut self, at: usize) -> Option<NodeName> {
+        let other = self.dice.index(self.plan.nodes);
+        Some(&self.nodes[other]).filter(|node| node.name != self.nodes[at].name).map(|node| node.name.clone())
+    }
+
+    fn draw_leg(&mut self, at: usize, server: usize) -> Leg {
+        let number = self.nodes[at].next_name();
+        let mut leg = LegId::new(&format!("l{number}")).expect("a short id");
+        let old = &self.nodes[at].servers[server].old;
+        if !old.is_empty() && self.dice.chance(30) {
+            leg = self.dice.pick(&self.nodes[at].servers[server].old).clone();
+        }
+        Leg {
+            leg,
+            participant: Text::default(),
+            protocol: if self.dice.chance(100) { Protocol::Skype } else { Protocol::Sip },
+            direction: Direction::In,
+            media: if self.dice.chance(150) { Media::CONTROL_ONLY } else { Media::AUDIO_VIDEO },
+            owner: None,
+            replaces: None,
+            subjects: Vec::new(),
+            needs: Vec::new(),
+        }
+    }
+}

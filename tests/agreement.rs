@@ -9,14 +9,12 @@ use conferencing_core::{
     AskId, BootId, Command as NodeCommand, Decision, Failure, Next, Node, Options, Outcome,
     Reply as NodeReply, Request as NodeRequest, RequestId, Response,
 };
-use headroom_core::fingerprint::{Fingerprint, Sources};
-use headroom_core::license::{LicenseDocument, LicensedFeature, Metric};
 use headroom_core::machine::Bench;
 use headroom_core::{
-    Call, CallId, CallInfo, Direction, Feature, Interop, Leg, LegId, LicenseId, Media, Millis, NodeName, Now,
-    Position, Protocol, Service, SourceId, Text, Units,
+    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, Millis, NodeName, Now, Position, Protocol,
+    Service, SourceId, Text,
 };
-use headroom_simulator::wire;
+use headroom_simulator::{licenses, wire};
 use management_core as pool;
 use management_core::{CertificateHash, Command, PoolMachine, Reply};
 use proptest::prelude::*;
@@ -49,35 +47,6 @@ struct World {
     asked: u64,
 }
 
-fn document() -> LicenseDocument {
-    let feature = |name: &str, quantity| LicensedFeature {
-        feature: Feature::new(name).expect("a feature"),
-        metric: Metric::Concurrent,
-        quantity: Units(quantity),
-        overdraft: Units(0),
-        attributes: Default::default(),
-    };
-    LicenseDocument {
-        license: LicenseId::new("L").expect("an id"),
-        sku: Text::default(),
-        plan: Text::default(),
-        customer: Text::default(),
-        features: vec![feature("call", CAPACITY), feature("connect.teams", 1)],
-        not_before: Millis(0),
-        not_after: None,
-        trial: false,
-        fingerprint: fingerprint(),
-        machine_sequence: 0,
-        nonce: headroom_core::license::Nonce([0; 16]),
-        issued_at: Millis(0),
-        grace_days: None,
-    }
-}
-
-fn fingerprint() -> Fingerprint {
-    Fingerprint::new(&Sources { machine_id: Some("m".into()), ..Sources::default() }).expect("enough")
-}
-
 impl World {
     fn new() -> Self {
         let mut world = Self {
@@ -87,7 +56,8 @@ impl World {
             asked: 0,
         };
         world.start_pool();
-        let installed = pool::Installed::from_file(document(), Vec::new(), Millis(0));
+        let installed =
+            pool::Installed::from_file(licenses::document(CAPACITY, 0, None), Vec::new(), Millis(0));
         let reply = world.ask_pool(Command::InstallLicense(Box::new(installed)));
         assert!(matches!(reply, Reply::Installed(Ok(()))), "{reply:?}");
         for (number, name) in (1..).zip(NODES) {
@@ -113,7 +83,7 @@ impl World {
         let settings = pool::Settings::default();
         self.ask_pool(Command::Start {
             settings,
-            fingerprint: fingerprint(),
+            fingerprint: licenses::fingerprint(),
             boot_id: pool::BootId([1; 16]),
         });
     }

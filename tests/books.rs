@@ -1,37 +1,28 @@
 //! The two sides of an activation as pure machines, with real XML between them: messages are lost and
 //! repeated, either side dies between any two of its commits, and after the next contact their books agree.
 
-use headroom_core::activation::{Wish, read_answer, read_request, write_answer, write_request};
-use headroom_core::entitlement::{EntitlementKey, RANDOM_BYTES};
+use headroom_core::activation::{Wish, read_answer, write_answer};
 use headroom_core::fingerprint::{Fingerprint, Sources};
-use headroom_core::license::{LicensedFeature, Metric, Nonce, SigningKey};
+use headroom_core::license::Nonce;
 use headroom_core::machine::Bench;
-use headroom_core::signed::sign;
-use headroom_core::{Feature, LicenseId, Millis, Now, Shared, Text, Units};
+use headroom_core::{LicenseId, Millis, Now, Shared};
+use headroom_simulator::licenses::{delivered, key, machine_key, stock, vendor_key, wanted};
 use licensing_core as vendor;
-use licensing_core::{Fresh, KnownKey, Register, Source, Terms};
+use licensing_core::Register;
 use management_core as pool;
-use management_core::{BootId, LicenseRequest, Mark, PoolMachine, Settings, Wanted};
+use management_core::{BootId, LicenseRequest, Mark, PoolMachine, Settings};
 use proptest::prelude::*;
 
 const KEYS: u8 = 2;
-
-fn vendor_key() -> SigningKey {
-    SigningKey::from_seed(&[1; 32])
-}
-
-fn machine_key(site: usize) -> SigningKey {
-    SigningKey::from_seed(&[10 + u8::try_from(site).expect("few sites"); 32])
-}
-
-fn key(number: u8) -> EntitlementKey {
-    EntitlementKey::from_random([number; RANDOM_BYTES])
-}
 
 fn fingerprint(site: usize, mac: u8) -> Fingerprint {
     let macs = vec![format!("52:54:00:00:{site:02x}:{mac:02x}")];
     let sources = Sources { machine_id: Some(format!("site {site}")), macs, product_uuid: None };
     Fingerprint::new(&sources).expect("a fingerprint")
+}
+
+fn number(site: usize) -> u8 {
+    u8::try_from(site).expect("few sites")
 }
 
 /// Where a run is cut short: how many more commits each side makes before it dies.
@@ -58,29 +49,8 @@ impl World {
         let now = Now { wall: Millis(1_000_000), boot: Millis(1_000) };
         let endless = Cut { site: u32::MAX, vendor: u32::MAX };
         let mut world = Self { register: Bench::default(), sites: Vec::new(), now, draws: 0, cut: endless };
-        let first = KnownKey { key: vendor_key().public_key(), added_at: Millis(1), succession: None };
-        world.register.run(now, vendor::Command::AddKey(first));
-        let name = Text::new("Example").expect("a text");
-        world.register.run(now, vendor::Command::AddCustomer { name, reference: Text::default() });
-        for number in 0..KEYS {
-            let call = LicensedFeature {
-                feature: Feature::Call,
-                metric: Metric::Concurrent,
-                quantity: Units(10),
-                overdraft: Units::ZERO,
-                attributes: std::collections::BTreeMap::new(),
-            };
-            let terms = Terms {
-                sku: Text::default(),
-                plan: Text::default(),
-                customer: Text::new("Example").expect("a text"),
-                features: vec![call],
-                not_before: Millis(0),
-                not_after: None,
-                grace_days: None,
-                trial: false,
-            };
-            world.register.run(now, vendor::Command::CreateKey { key: key(number), terms, assigned: None });
+        for command in stock(KEYS, 10) {
+            world.register.run(now, command);
         }
         for site in 0..sites {
             world.sites.push((Bench::default(), 0));
@@ -148,12 +118,7 @@ impl World {
     ) -> Result<Option<Shared<LicenseRequest>>, Dead> {
         let nonce = open.request.nonce;
         self.requested(site, pool::Command::MarkRequest { nonce, mark: Mark::Sent })?;
-        let xml = write_request(&sign(open.request.clone(), &machine_key(site)).expect("signs"));
-        let request = read_request(xml.as_bytes()).expect("a request");
-        let digest = request.digest();
-        let fresh = Fresh { prefix: "L-".into(), random: self.draw(), trial_end: Millis(i64::MAX) };
-        let source = Source::Vendor(Text::new("file").expect("a text"));
-        let command = vendor::Command::Answer { request: Box::new(request), digest, source, fresh };
+        let command = delivered(open, number(site), self.draw());
         let vendor::Reply::Answered(draft) = self.decide(command)? else { panic!("an answer") };
         let xml = write_answer(&draft.sign(&vendor_key()).expect("signs"), &[]);
         if !heard {
@@ -170,8 +135,7 @@ impl World {
 
     fn wish(&mut self, site: usize, wish: Wish, heard: bool) -> Result<(), Dead> {
         let nonce = Nonce(self.draw());
-        let machine = machine_key(site).public_key();
-        let wanted = Wanted { wish, nonce, manual: false, machine, software: Text::default() };
+        let wanted = wanted(wish, nonce, number(site));
         let Some(open) = self.requested(site, pool::Command::Request(wanted))? else { return Ok(()) };
         self.exchange(site, &open, heard).map(|_| ())
     }
@@ -194,7 +158,7 @@ impl World {
     fn agreed(&self, site: usize) -> Result<Vec<LicenseId>, String> {
         let pool = &self.sites[site].0.state;
         let here: Vec<_> = pool.licenses.keys().cloned().collect();
-        let machine = machine_key(site).public_key().id();
+        let machine = machine_key(number(site)).public_key().id();
         let active = self.register.state.of_machine(machine).filter(|activation| activation.ended.is_none());
         let there: Vec<_> = active.map(|activation| activation.document.license.clone()).collect();
         let returning = pool.licenses.values().filter(|installed| installed.returning.is_some()).count();

@@ -14,6 +14,7 @@ pub mod dice;
 pub mod disk;
 pub mod fault;
 pub mod host;
+pub mod licenses;
 pub mod media;
 pub mod node;
 pub mod oracle;

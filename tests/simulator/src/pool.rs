@@ -154,7 +154,7 @@ impl World {
             heartbeat: self.plan.heartbeat,
             ..pool::Settings::default()
         };
-        let (fingerprint, boot_id) = (crate::vendor::fingerprint(), self.pool.host.boot_id);
+        let (fingerprint, boot_id) = (crate::licenses::fingerprint(), self.pool.host.boot_id);
         self.pool_submit(Command::Start { settings, fingerprint, boot_id }, Asker::Started);
     }
 

@@ -1,19 +1,17 @@
 //! The licensing server, and the exchange with it: a request is durable and marked before it is sent, the
 //! answer is signed, and both are XML on the way.
 
-use headroom_core::activation::{Wish, read_answer, read_request, write_answer, write_request};
-use headroom_core::entitlement::{EntitlementKey, RANDOM_BYTES};
-use headroom_core::fingerprint::{Fingerprint, Sources};
-use headroom_core::license::{LicenseDocument, LicensedFeature, Metric, Nonce, SigningKey};
-use headroom_core::signed::sign;
-use headroom_core::{Feature, LicenseId, Millis, Shared, Text, Units};
-use licensing_core::{self as vendor, Fresh, KnownKey, Register, Source, Terms};
-use management_core::{Command, Installed, LicenseRequest, Mark, Reply, Wanted};
+use headroom_core::activation::{Wish, read_answer, write_answer};
+use headroom_core::license::Nonce;
+use headroom_core::{Millis, Shared};
+use licensing_core::{self as vendor, Register};
+use management_core::{Command, Installed, LicenseRequest, Mark, Reply};
 
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::fault::Who;
 use crate::host::{EPOCH, Host};
+use crate::licenses;
 use crate::plan::Plan;
 use crate::pool::Asker;
 use crate::process::{Closing, Process};
@@ -67,54 +65,14 @@ pub enum LicenseStep {
     Applied,
 }
 
-fn vendor_key() -> SigningKey {
-    SigningKey::from_seed(&[1; 32])
-}
-
-fn machine_key() -> SigningKey {
-    SigningKey::from_seed(&[10; 32])
-}
-
-fn key(number: u8) -> EntitlementKey {
-    EntitlementKey::from_random([number; RANDOM_BYTES])
-}
-
-/// Of the machine that the management node runs on.
-#[must_use]
-pub fn fingerprint() -> Fingerprint {
-    Fingerprint::new(&Sources { machine_id: Some("site".into()), ..Sources::default() })
-        .expect("enough to tell it")
-}
-
-fn licensed(feature: &Feature, quantity: u32, overdraft: u32) -> LicensedFeature {
-    LicensedFeature {
-        feature: feature.clone(),
-        metric: Metric::Concurrent,
-        quantity: Units(quantity),
-        overdraft: Units(overdraft),
-        attributes: std::collections::BTreeMap::new(),
-    }
-}
+/// The site that the management node is.
+const SITE: u8 = 0;
 
 /// The license that a world begins with.
 #[must_use]
 pub fn from_file(plan: &Plan) -> Installed {
-    let teams = Feature::new("connect.teams").expect("a feature");
-    let document = LicenseDocument {
-        license: LicenseId::new("FILE").expect("an id"),
-        sku: Text::default(),
-        plan: Text::default(),
-        customer: Text::default(),
-        features: vec![licensed(&Feature::Call, plan.capacity, plan.overdraft), licensed(&teams, 1, 0)],
-        not_before: Millis(0),
-        not_after: plan.expires.map(|end| Millis(EPOCH + end.0)),
-        trial: false,
-        fingerprint: fingerprint(),
-        machine_sequence: 0,
-        nonce: Nonce([0; 16]),
-        issued_at: Millis(0),
-        grace_days: None,
-    };
+    let not_after = plan.expires.map(|end| Millis(EPOCH + end.0));
+    let document = licenses::document(plan.capacity, plan.overdraft, not_after);
     Installed::from_file(document, Vec::new(), Millis(EPOCH))
 }
 
@@ -152,24 +110,8 @@ impl World {
         if self.vendor.lives > 1 || self.plan.keys == 0 {
             return;
         }
-        let first = KnownKey { key: vendor_key().public_key(), added_at: Millis(1), succession: None };
-        self.vendor_submit(vendor::Command::AddKey(first), VendorAsker::Nobody);
-        let name = Text::new("Example").expect("a text");
-        let customer = vendor::Command::AddCustomer { name: name.clone(), reference: Text::default() };
-        self.vendor_submit(customer, VendorAsker::Nobody);
-        for number in 0..self.plan.keys {
-            let terms = Terms {
-                sku: Text::default(),
-                plan: Text::default(),
-                customer: name.clone(),
-                features: vec![licensed(&Feature::Call, 2, 0)],
-                not_before: Millis(0),
-                not_after: None,
-                grace_days: None,
-                trial: false,
-            };
-            let create = vendor::Command::CreateKey { key: key(number), terms, assigned: None };
-            self.vendor_submit(create, VendorAsker::Nobody);
+        for command in licenses::stock(self.plan.keys, 2) {
+            self.vendor_submit(command, VendorAsker::Nobody);
         }
     }
 
@@ -226,7 +168,7 @@ impl World {
     fn vendor_answers(&mut self, answers: Vec<(VendorAsker, vendor::Reply)>) {
         for (who, reply) in answers {
             if let (VendorAsker::Pool, vendor::Reply::Answered(draft)) = (who, reply) {
-                let Ok(signed) = draft.sign(&vendor_key()) else {
+                let Ok(signed) = draft.sign(&licenses::vendor_key()) else {
                     self.violate("I10", "an answer of the register cannot be signed".into());
                     return;
                 };
@@ -239,14 +181,7 @@ impl World {
     }
 
     fn vendor_hears(&mut self, open: &Shared<LicenseRequest>) {
-        let Ok(signed) = sign(open.request.clone(), &machine_key()) else { return };
-        let Ok(request) = read_request(write_request(&signed).as_bytes()) else {
-            return self.violate("I10", "a request cannot be read".into());
-        };
-        let digest = request.digest();
-        let fresh = Fresh { prefix: "L-".into(), random: self.dice.bytes(), trial_end: Millis(i64::MAX) };
-        let source = Source::Vendor(Text::new("file").expect("a text"));
-        let command = vendor::Command::Answer { request: Box::new(request), digest, source, fresh };
+        let command = licenses::delivered(open, SITE, self.dice.bytes());
         self.vendor_submit(command, VendorAsker::Pool);
     }
 
@@ -262,7 +197,7 @@ impl World {
             .collect();
         let number = u8::try_from(self.dice.below(u64::from(self.plan.keys))).unwrap_or(0);
         let wish = match what {
-            0 | 1 => Wish::Activate(key(number)),
+            0 | 1 => Wish::Activate(licenses::key(number)),
             2 if !activated.is_empty() => Wish::Return(self.dice.pick(&activated).clone()),
             _ => Wish::Refresh,
         };
@@ -272,8 +207,7 @@ impl World {
 
     fn wish(&mut self, wish: Wish) {
         let nonce = Nonce(self.dice.bytes());
-        let machine = machine_key().public_key();
-        let wanted = Wanted { wish, nonce, manual: false, machine, software: Text::default() };
+        let wanted = licenses::wanted(wish, nonce, SITE);
         self.pool_submit(Command::Request(wanted), Asker::License(LicenseStep::Made));
     }
 
@@ -324,7 +258,7 @@ impl World {
     }
 
     fn answer_arrives(&mut self, xml: &str) {
-        let Ok(answer) = read_answer(xml.as_bytes(), &vendor_key().public_key().into()) else {
+        let Ok(answer) = read_answer(xml.as_bytes(), &licenses::vendor_key().public_key().into()) else {
             return self.violate("I10", "an answer of the licensing server cannot be read".into());
         };
         let again = Nonce(self.dice.bytes());
@@ -339,7 +273,7 @@ impl World {
         }
         let Some(register) = &self.vendor.process else { return Err("the licensing server is down".into()) };
         let Some(pool) = &self.pool.process else { return Err("the pool is down".into()) };
-        let machine = machine_key().public_key().id();
+        let machine = licenses::machine_key(SITE).public_key().id();
         let active = register.state().of_machine(machine).filter(|activation| activation.ended.is_none());
         let there: Vec<_> = active.map(|activation| activation.document.license.clone()).collect();
         let here: Vec<_> =

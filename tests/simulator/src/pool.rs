@@ -88,6 +88,8 @@ pub enum Asker {
     RolledBack(Box<Envelope>),
     /// Somebody who deals with licenses.
     License(LicenseStep),
+    /// An administrator who has a node removed, and enrols it anew so long after it is.
+    Removed(usize, Millis),
 }
 
 impl PoolSide {
@@ -274,6 +276,7 @@ impl World {
         match who {
             Asker::Nobody => {}
             Asker::Started => self.pool_listens(),
+            Asker::Removed(node, after) => self.enrol_after(node, after),
             Asker::License(step) => self.license_step(step, reply),
             Asker::RolledBack(envelope) => match reply {
                 Reply::RolledBack(Ok(())) => self.pool_takes(envelope),

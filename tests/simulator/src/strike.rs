@@ -66,9 +66,8 @@ impl World {
             Fault::Clone { node, span } => self.clone_node(node, span),
             Fault::Remove { node } => {
                 let name = self.nodes[node].name.clone();
-                self.pool_submit(Command::RemoveNode(name), Asker::Nobody);
                 let after = self.dice.span(1_000, 60_000);
-                self.enrol_after(node, after);
+                self.pool_submit(Command::RemoveNode(name), Asker::Removed(node, after));
             }
             Fault::ForceRelease { node } => self.force_release(node),
             Fault::CrashServer { node, server } => self.server_dies(node, server, false),
@@ -307,7 +306,7 @@ impl World {
         self.contact_vendor();
     }
 
-    fn enrol_after(&mut self, at: usize, after: Millis) {
+    pub(crate) fn enrol_after(&mut self, at: usize, after: Millis) {
         if !std::mem::replace(&mut self.nodes[at].enrolling, true) {
             self.schedule(after, Event::Fault(Fault::Over(Over::Enrol(at))));
         }

@@ -23,6 +23,7 @@ pub mod pool;
 pub mod process;
 pub mod run;
 pub mod say;
+pub mod scene;
 pub mod story;
 mod strike;
 pub mod uplink;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use headroom_simulator::run::{self, Failed, Figures};
-use headroom_simulator::story::clock;
+use headroom_simulator::story::{Telling, clock};
 
 /// Runs the machines of all three services in simulated worlds: virtual time, a hostile network, failing
 /// disks, wrong clocks, dying processes. After every step the promises are checked.
@@ -40,9 +40,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let mut out = std::io::stdout().lock();
     if cli.story && cli.seeds == 1 {
-        let outcome = run::seed(cli.first_seed, true);
-        for line in &outcome.story {
-            writeln!(out, "{line}")?;
+        let outcome = run::seed(cli.first_seed, Telling::Everything);
+        for (at, line) in &outcome.story {
+            writeln!(out, "{}  {line}", clock(*at))?;
         }
         writeln!(out, "trace {:016x}, {} steps", outcome.trace, outcome.steps)?;
         return Ok(if outcome.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -89,7 +89,7 @@ fn print_failure(out: &mut impl std::io::Write, failed: &Failed, lines: usize) -
         clock(violation.at),
         violation.text
     )?;
-    let story = run::seed(*seed, true).story;
+    let story = run::seed(*seed, Telling::Everything).story;
     let skipped = story.len().saturating_sub(lines);
     if skipped > 0 {
         writeln!(
@@ -97,8 +97,8 @@ fn print_failure(out: &mut impl std::io::Write, failed: &Failed, lines: usize) -
             "… {skipped} lines before; all of them: simulate --first-seed {seed} --seeds 1 --story"
         )?;
     }
-    for line in &story[skipped..] {
-        writeln!(out, "{line}")?;
+    for (at, line) in &story[skipped..] {
+        writeln!(out, "{}  {line}", clock(*at))?;
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ pub struct Server {
     pub running: BTreeMap<LegId, Running>,
     /// Legs whose end has not been heard yet.
     pub ending: BTreeSet<LegId>,
+    /// The process of its node that it said ends to, and that has not answered.
+    saying: Option<u64>,
     /// It cannot reach its node before this time.
     pub muted_until: Millis,
     /// It is gone.
@@ -81,6 +83,7 @@ impl Server {
             source: SourceId::new(&format!("s{number}")).expect("a short name"),
             running: BTreeMap::new(),
             ending: BTreeSet::new(),
+            saying: None,
             muted_until: Millis(0),
             gone: false,
             spoke: Millis(0),
@@ -155,7 +158,11 @@ impl World {
         self.ask(at, server, call);
     }
 
-    fn ask(&mut self, at: usize, server: usize, mut call: Call) {
+    fn server_label(&self, at: usize, server: usize) -> String {
+        format!("{}.{server}", self.label(at))
+    }
+
+    pub(crate) fn ask(&mut self, at: usize, server: usize, mut call: Call) {
         // A leg that the same id names twice would be the media server's own mistake.
         let mut named = BTreeSet::new();
         call.legs.retain(|leg| named.insert(leg.leg.clone()));
@@ -164,14 +171,15 @@ impl World {
         }
         let ask = AskId(self.nodes[at].next_name());
         self.count("call asked for");
-        self.tell(|| format!("{at}.{server}: asks for {}", crate::say::call(&call)));
+        let label = self.server_label(at, server);
+        self.tell(|| format!("{label}: asks for {}", crate::say::call(&call)));
         let name = self.nodes[at].name.clone();
         for leg in call.legs.iter().filter(|leg| leg.owner.as_ref().is_none_or(|owner| *owner == name)) {
             self.oracle.asked(at, &leg.leg, leg.replaces.as_ref(), self.time);
         }
         let what = What::Call(Box::new(call.clone()));
         self.nodes[at].pending.insert(ask, Pending { server, what });
-        if self.dice.chance(40) {
+        if self.plan.moody && self.dice.chance(40) {
             // The caller hangs up before he is answered.
             let leg = self.dice.pick(&call.legs).clone();
             if leg.owner.is_none() {
@@ -187,7 +195,7 @@ impl World {
         let Some(Pending { server, what: What::Call(call) }) = self.nodes[at].pending.remove(&ask) else {
             return;
         };
-        let lost = self.is_active() && self.dice.chance(10);
+        let lost = self.plan.moody && self.is_active() && self.dice.chance(10);
         if let Decision::Granted(granted) = decision
             && (!lost || self.dice.chance(500))
         {
@@ -209,7 +217,8 @@ impl World {
     }
 
     fn call_answered(&mut self, at: usize, server: usize, call: &Call, decision: Decision) {
-        self.tell(|| format!("{at}.{server}: {}", crate::say::decision(call, &decision)));
+        let label = self.server_label(at, server);
+        self.tell(|| format!("{label}: {}", crate::say::decision(call, &decision)));
         match decision {
             Decision::Granted(granted) => {
                 self.count(if granted.optimistic { "call granted alone" } else { "call granted" });
@@ -241,7 +250,7 @@ impl World {
         self.nodes[at].servers[server].running.insert(leg.leg.clone(), running);
         let length = self.dice.about(self.plan.call_length);
         self.server_soon(at, server, length, ServerEvent::End(leg.leg.clone()));
-        if self.dice.chance(200) {
+        if self.plan.moody && self.dice.chance(200) {
             let after = self.dice.about(Millis(length.0 / 2 + 1));
             self.server_soon(at, server, after, ServerEvent::Change(leg.leg.clone()));
         }
@@ -261,7 +270,7 @@ impl World {
         self.server_soon(owner, server, after, ServerEvent::Ask(Box::new(asked)));
     }
 
-    fn leg_ends(&mut self, at: usize, server: usize, leg: LegId) {
+    pub(crate) fn leg_ends(&mut self, at: usize, server: usize, leg: LegId) {
         let known = self.nodes[at].servers[server].running.contains_key(&leg)
             || self.nodes[at].pending.values().any(|pending| pending.is_about(server, &leg));
         if known && self.nodes[at].servers[server].ending.insert(leg.clone()) {
@@ -278,13 +287,17 @@ impl World {
             return;
         }
         self.server_soon(at, server, AGAIN, ServerEvent::SayEnds);
-        if self.reaches(at, server) {
-            self.tell(|| format!("{at}.{server}: {} ended", crate::say::legs(&legs)));
+        let life = Some(self.nodes[at].lives);
+        if self.reaches(at, server) && self.nodes[at].servers[server].saying != life {
+            self.nodes[at].servers[server].saying = life;
+            let label = self.server_label(at, server);
+            self.tell(|| format!("{label}: {} ended", crate::say::legs(&legs)));
             self.speak(at, server, Command::EndLegs { legs: legs.clone() }, Asker::End(server, legs));
         }
     }
 
     pub(crate) fn ends_heard(&mut self, at: usize, server: usize, legs: &[LegId]) {
+        self.nodes[at].servers[server].saying = None;
         for leg in legs {
             if self.nodes[at].servers[server].ending.remove(leg) {
                 self.oracle.end_heard(at, leg, self.time);
@@ -304,7 +317,10 @@ impl World {
         } else {
             headroom_core::call::Presentation::None
         };
-        let media = Media { presenting, presentation, ..media };
+        self.ask_change(at, server, leg, Media { presenting, presentation, ..media });
+    }
+
+    pub(crate) fn ask_change(&mut self, at: usize, server: usize, leg: LegId, media: Media) {
         let ask = AskId(self.nodes[at].next_name());
         let what = What::Change(leg.clone(), media);
         self.nodes[at].pending.insert(ask, Pending { server, what });
@@ -317,6 +333,8 @@ impl World {
         else {
             return;
         };
+        let label = self.server_label(at, server);
+        self.tell(|| format!("{label}: other media for {leg}: {}", crate::say::verdict_on_leg(verdict)));
         if let LegVerdict::Granted { .. } = verdict
             && let Some(running) = self.nodes[at].servers[server].running.get_mut(&leg)
         {
@@ -338,7 +356,8 @@ impl World {
         let mine = |leg: &&LegId| legs.get(*leg).is_some_and(|record| *record.source() == source);
         let revoked: Vec<LegId> = process.shown.revoked.iter().filter(mine).cloned().collect();
         if !revoked.is_empty() {
-            self.tell(|| format!("{at}.{server}: reads that {} must end", crate::say::legs(&revoked)));
+            let label = self.server_label(at, server);
+            self.tell(|| format!("{label}: reads that {} must end", crate::say::legs(&revoked)));
             self.node_submit(at, Command::Told { legs: revoked.clone() }, Asker::Nobody);
             for leg in revoked {
                 let after = self.dice.span(0, 5_000);
@@ -391,7 +410,8 @@ impl World {
 
     /// A media server dies with its legs. It begins anew, unless it is gone.
     pub(crate) fn server_dies(&mut self, at: usize, server: usize, gone: bool) {
-        self.tell(|| format!("{at}.{server}: dies with its legs"));
+        let label = self.server_label(at, server);
+        self.tell(|| format!("{label}: dies with its legs"));
         self.nodes[at].pending.retain(|_, pending| pending.server != server);
         let mine = &mut self.nodes[at].servers[server];
         let over: Vec<_> = std::mem::take(&mut mine.running).into_keys().collect();

@@ -101,6 +101,8 @@ pub enum Asker {
     Nobody,
     /// The service itself, which then begins to listen.
     Started,
+    /// The service itself, now and then.
+    Tick,
     /// The uplink.
     Uplink,
     /// A media server that asked for a call.
@@ -224,7 +226,10 @@ impl World {
 
     fn node_tick(&mut self, at: usize, life: u64) {
         let synchronized = self.nodes[at].host.synchronized;
-        self.node_submit(at, Command::Tick { synchronized }, Asker::Nobody);
+        let process = self.nodes[at].process.as_mut();
+        if process.is_some_and(|process| !std::mem::replace(&mut process.ticking, true)) {
+            self.node_submit(at, Command::Tick { synchronized }, Asker::Tick);
+        }
         let tick = if self.plan.active > Millis::DAY { Millis::MINUTE } else { self.plan.tick };
         self.schedule(tick, Event::Node(at, NodeEvent::Tick(life)));
     }
@@ -256,7 +261,8 @@ impl World {
                 orphan_after: self.plan.orphan_after,
             },
         };
-        self.tell(|| format!("{at}: started"));
+        let label = self.label(at);
+        self.tell(|| format!("{label}: started"));
         self.node_submit(at, started, Asker::Started);
     }
 
@@ -283,7 +289,8 @@ impl World {
             Err((promise, text)) => return self.violate(promise, text),
         };
         self.node_durable(at, &left.events);
-        self.tell(|| format!("{at}: dies"));
+        let label = self.label(at);
+        self.tell(|| format!("{label}: dies"));
         self.nodes[at].left = Some(left);
         (self.nodes[at].woken, self.nodes[at].listens) = (false, false);
         self.servers_unanswered(at);
@@ -380,6 +387,11 @@ impl World {
         }
         match (who, reply) {
             (Asker::Started, _) => self.node_listens(at),
+            (Asker::Tick, _) => {
+                if let Some(process) = &mut self.nodes[at].process {
+                    process.ticking = false;
+                }
+            }
             (Asker::Uplink, Reply::Uplink { next, .. }) => self.uplink_goes_on(at, next),
             (Asker::Call(ask), Reply::Decided(decision)) => self.call_decided(at, ask, &decision),
             (Asker::Call(ask), Reply::Waiting { until, .. }) => self.expire_at(at, ask, until),

@@ -5,6 +5,7 @@ use headroom_core::Millis;
 
 use crate::dice::Dice;
 use crate::fault::{Fault, Who, Year};
+use crate::scene::Scene;
 
 /// How long a world lasts, and what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +73,12 @@ pub struct Plan {
     pub snapshot_every: u64,
     /// Keys that can be activated.
     pub keys: u8,
-    /// What happens when.
+    /// People hang up early and change media, and answers to media servers are lost.
+    pub moody: bool,
+    /// What goes wrong when.
     pub faults: Vec<(Millis, Fault)>,
+    /// What else happens when, in a world that is not drawn.
+    pub scenes: Vec<(Millis, Scene)>,
 }
 
 const MINUTE: i64 = 60_000;
@@ -131,7 +136,9 @@ impl Plan {
             batch: *dice.pick(&[2, 16, 1_024]),
             snapshot_every: *dice.pick(&[20, 100, 400]),
             keys: u8::try_from(dice.below(3)).unwrap_or(0),
+            moody: true,
             faults: Vec::new(),
+            scenes: Vec::new(),
         };
         if weeks {
             plan.heartbeat = Millis(30_000);
@@ -139,6 +146,42 @@ impl Plan {
         }
         plan.faults = plan.draw_faults(dice);
         plan
+    }
+
+    /// Ten minutes in which nothing happens by chance: two nodes with a media server each, four units.
+    #[must_use]
+    pub fn quiet() -> Self {
+        let never = Millis(10_000 * DAY);
+        Self {
+            profile: Profile::Hours,
+            nodes: 2,
+            servers: 1,
+            capacity: 4,
+            overdraft: 0,
+            expires: None,
+            active: Millis(10 * MINUTE),
+            call_every: never,
+            call_length: never,
+            call_legs: 1,
+            loss: 0,
+            twice: 0,
+            late: 0,
+            delay: 20,
+            write: 5,
+            deadly: 0,
+            tick: Millis(1_000),
+            ttl: Millis(120_000),
+            heartbeat: Millis(10_000),
+            grace: Millis(14 * DAY),
+            budget: Millis(900),
+            orphan_after: Millis(2 * HOUR),
+            batch: 1_024,
+            snapshot_every: 400,
+            keys: 0,
+            moody: false,
+            faults: Vec::new(),
+            scenes: Vec::new(),
+        }
     }
 
     /// How many faults come, and when.

@@ -82,6 +82,8 @@ pub enum Asker {
     Nobody,
     /// The service itself, which then begins to listen.
     Started,
+    /// The service itself, now and then.
+    Tick,
     /// A node; with the last record that was sealed when its request arrived.
     Node(Box<Envelope>, u64),
     /// A node that proved that records were lost: then its request is looked at.
@@ -126,7 +128,10 @@ impl World {
     }
 
     fn pool_tick(&mut self, life: u64) {
-        self.pool_submit(Command::Tick { around: Vec::new() }, Asker::Nobody);
+        let process = self.pool.process.as_mut();
+        if process.is_some_and(|process| !std::mem::replace(&mut process.ticking, true)) {
+            self.pool_submit(Command::Tick { around: Vec::new() }, Asker::Tick);
+        }
         // With nobody in a session nothing falls due soon.
         let idle = self.pool.process.as_ref().is_some_and(|process| {
             process.shown.holders.values().all(|holder| holder.session.is_none())
@@ -276,6 +281,11 @@ impl World {
         match who {
             Asker::Nobody => {}
             Asker::Started => self.pool_listens(),
+            Asker::Tick => {
+                if let Some(process) = &mut self.pool.process {
+                    process.ticking = false;
+                }
+            }
             Asker::Removed(node, after) => self.enrol_after(node, after),
             Asker::License(step) => self.license_step(step, reply),
             Asker::RolledBack(envelope) => match reply {
@@ -286,7 +296,8 @@ impl World {
                 self.check_answer(&envelope, &reply, position, sealed);
                 if let Some(refusal) = wire::refusal(&reply) {
                     let (node, text) = (envelope.node, refusal.to_string());
-                    self.tell(|| format!("pool: refuses {node}: {text}"));
+                    let label = self.label(node);
+                    self.detail(|| format!("pool: refuses {label}: {text}"));
                 }
                 let wait = self.dice.span(1_000, 10_000);
                 let outcome = wire::response(reply, position, wait);

@@ -17,6 +17,8 @@ use crate::oracle::Broken;
 pub struct Process<M: Machine, A> {
     /// Which of the service's processes it is.
     pub life: u64,
+    /// It has asked what the time brings, and waits for the answer before it asks again.
+    pub ticking: bool,
     /// It has been told to look at its queue.
     woken: bool,
     /// The record on its way to the disk.
@@ -86,6 +88,7 @@ impl<M: Machine, A> Process<M, A> {
         let Recovered { state, head, generation } = recovered;
         Self {
             life,
+            ticking: false,
             woken: false,
             appending: None,
             shown: state.clone(),

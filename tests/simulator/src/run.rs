@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use headroom_core::Millis;
 
+use crate::story::Telling;
 use crate::world::{Outcome, Violation, World};
 
 /// Of so many seeds one is run twice and must be the same.
@@ -38,8 +39,8 @@ pub struct Failed {
 
 /// Runs a seed. A panic of a machine is a broken promise too.
 #[must_use]
-pub fn seed(seed: u64, tell: bool) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(|| World::new(seed, tell).run())) {
+pub fn seed(seed: u64, telling: Telling) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed, telling).run())) {
         Ok(outcome) => outcome,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -94,7 +95,7 @@ pub fn seeds(
 }
 
 fn one(number: u64, figures: &mut Figures) -> Option<Violation> {
-    let outcome = seed(number, false);
+    let outcome = seed(number, Telling::Nothing);
     figures.seeds += 1;
     figures.steps += outcome.steps;
     figures.node_time = figures.node_time.plus(outcome.node_time);
@@ -103,7 +104,7 @@ fn one(number: u64, figures: &mut Figures) -> Option<Violation> {
     }
     if outcome.violation.is_none() && number.is_multiple_of(TWICE) {
         figures.repeated += 1;
-        let again = seed(number, false);
+        let again = seed(number, Telling::Nothing);
         if again.trace != outcome.trace {
             let text =
                 format!("the trace is {:016x}, and the second time {:016x}", outcome.trace, again.trace);

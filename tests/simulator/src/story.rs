@@ -2,24 +2,40 @@
 
 use headroom_core::Millis;
 
+/// What a story tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// Nothing: only the figures count.
+    Nothing,
+    /// Only what changes something for somebody: no routine, no attempts without an answer.
+    News,
+    /// Everything.
+    Everything,
+}
+
 /// The lines of a story.
 pub struct Story {
-    told: bool,
-    /// The lines so far.
-    pub lines: Vec<String>,
+    telling: Telling,
+    /// The lines so far, each with its time.
+    pub lines: Vec<(Millis, String)>,
 }
 
 impl Story {
-    /// A story; nothing is kept unless it is told.
+    /// A story that has not begun.
     #[must_use]
-    pub const fn new(told: bool) -> Self {
-        Self { told, lines: Vec::new() }
+    pub const fn new(telling: Telling) -> Self {
+        Self { telling, lines: Vec::new() }
     }
 
-    /// Adds a line.
-    pub fn add(&mut self, at: Millis, line: impl FnOnce() -> String) {
-        if self.told {
-            self.lines.push(format!("{}  {}", clock(at), line()));
+    /// Adds a line, to every story or only to one of a kind. News are not news a second time.
+    pub fn add(&mut self, at: Millis, only_in: Option<Telling>, line: impl FnOnce() -> String) {
+        if self.telling == Telling::Nothing || only_in.is_some_and(|kind| kind != self.telling) {
+            return;
+        }
+        let line = line();
+        let known = self.lines.last().is_some_and(|(_, last)| *last == line);
+        if self.telling == Telling::Everything || !known {
+            self.lines.push((at, line));
         }
     }
 }

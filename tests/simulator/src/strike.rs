@@ -20,7 +20,13 @@ impl World {
         if !self.is_active() && !matches!(fault, Fault::Over(_)) {
             return;
         }
-        self.tell(|| format!("*** {fault:?}"));
+        let labels = self.labels();
+        let line = || format!("*** {}", crate::say::fault(&fault, &labels));
+        match fault {
+            // Whether a node is known is looked at often, and seldom comes to anything.
+            Fault::Over(Over::Enrol(_)) => self.detail(line),
+            _ => self.tell(line),
+        }
         if !matches!(fault, Fault::Over(_)) {
             self.count(fault.name());
         }

@@ -72,7 +72,8 @@ impl World {
                 self.schedule(left, Event::Node(at, NodeEvent::Slept(life, number)));
             }
             Next::Send { id, request, timeout } => {
-                self.tell(|| format!("{at} → pool: {}", crate::say::request(&request)));
+                let label = self.label(at);
+                self.detail(|| format!("{label} → pool: {}", crate::say::request(&request)));
                 self.nodes[at].uplink = Uplink::Attempt { number };
                 let limit = timeout.plus(SLACK);
                 self.schedule(limit, Event::Node(at, NodeEvent::TimedOut(life, number, id)));
@@ -97,8 +98,20 @@ impl World {
         if self.nodes[at].uplink != (Uplink::Attempt { number: arrival.attempt }) {
             return;
         }
-        self.tell(|| format!("{at} ← pool: {}", crate::say::outcome(&arrival.outcome)));
+        self.tell_outcome(at, &arrival.outcome);
         self.uplink_answers(at, arrival.id, arrival.outcome, arrival.proves);
+    }
+
+    fn tell_outcome(&mut self, at: usize, outcome: &Result<Response, Failure>) {
+        let label = self.label(at);
+        self.detail(|| format!("{label} ← pool: {}", crate::say::outcome(outcome)));
+        let process = self.nodes[at].process.as_ref();
+        let Some(flight) = process.and_then(|process| process.volatile().flight.as_ref()) else { return };
+        let request = Arc::clone(&flight.request);
+        if crate::say::is_news(&request, outcome) {
+            let (wish, outcome) = (crate::say::wish(&request), crate::say::outcome(outcome));
+            self.news(|| format!("{label}: {wish}: {outcome}"));
+        }
     }
 
     pub(crate) fn uplink_answers(

@@ -13,7 +13,8 @@ use crate::oracle::Oracle;
 use crate::plan::{Plan, Profile};
 use crate::pool::{PoolEvent, PoolSide};
 use crate::process::Answers;
-use crate::story::Story;
+use crate::scene::Scene;
+use crate::story::{Story, Telling};
 use crate::vendor::{VendorEvent, VendorSide};
 
 /// Something that happens at its time.
@@ -26,6 +27,8 @@ pub enum Event {
     Vendor(VendorEvent),
     /// A misfortune.
     Fault(Fault),
+    /// Something that was written, not drawn.
+    Scene(Scene),
     /// The faults are over.
     Heal,
     /// Are the books in line?
@@ -115,34 +118,34 @@ pub struct Outcome {
     pub node_time: Millis,
     /// Faults by name.
     pub counts: BTreeMap<&'static str, u64>,
-    /// The story, if it was told.
-    pub story: Vec<String>,
+    /// The story, if it was told: lines, each with its time.
+    pub story: Vec<(Millis, String)>,
 }
 
 /// How often the books are looked at once the faults are over.
 const LOOK_EVERY: Millis = Millis::SECOND.times(5);
 
 impl World {
-    /// The world of a seed. A story is kept when it is wanted.
+    /// The world of a seed.
     #[must_use]
-    pub fn new(seed: u64, tell: bool) -> Self {
+    pub fn new(seed: u64, telling: Telling) -> Self {
         let mut dice = Dice::new(seed);
         let plan = Plan::new(&mut dice);
-        Self::planned(plan, dice, tell)
+        Self::planned(plan, dice, telling)
     }
 
     /// The world of a plan.
     #[must_use]
-    pub fn planned(plan: Plan, mut dice: Dice, tell: bool) -> Self {
+    pub fn planned(plan: Plan, mut dice: Dice, telling: Telling) -> Self {
         let nodes = (0..plan.nodes).map(|number| NodeSide::new(number, plan.servers, &mut dice)).collect();
-        let faults = plan.faults.clone();
+        let (faults, scenes) = (plan.faults.clone(), plan.scenes.clone());
         let active = plan.active;
         let mut world = Self {
             pool: PoolSide::new(&mut dice),
             nodes,
             vendor: VendorSide::new(&mut dice),
             oracle: Oracle::default(),
-            story: Story::new(tell),
+            story: Story::new(telling),
             counts: BTreeMap::new(),
             steps: 0,
             violation: None,
@@ -158,6 +161,9 @@ impl World {
         world.begin();
         for (at, fault) in faults {
             world.schedule_at(at, Event::Fault(fault));
+        }
+        for (at, scene) in scenes {
+            world.schedule_at(at, Event::Scene(scene));
         }
         world.schedule_at(active, Event::Heal);
         world
@@ -207,6 +213,7 @@ impl World {
             Event::Node(node, event) => self.at_node(node, event),
             Event::Vendor(event) => self.at_vendor(event),
             Event::Fault(fault) => self.strike(fault),
+            Event::Scene(scene) => self.play(scene),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }
@@ -215,7 +222,10 @@ impl World {
 
     fn look(&mut self) {
         match self.at_rest() {
-            Ok(()) => self.rested = true,
+            Ok(()) => {
+                self.tell(|| "all books agree".into());
+                self.rested = true;
+            }
             Err(why) => {
                 let since = self.time.since(self.healed.unwrap_or(self.time));
                 if since > self.bound() {
@@ -275,9 +285,19 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// Adds a line to the story, if it is told.
+    /// Adds a line to the story, if one is told.
     pub fn tell(&mut self, line: impl FnOnce() -> String) {
-        self.story.add(self.time, line);
+        self.story.add(self.time, None, line);
+    }
+
+    /// Adds a line to a story that tells everything.
+    pub fn detail(&mut self, line: impl FnOnce() -> String) {
+        self.story.add(self.time, Some(Telling::Everything), line);
+    }
+
+    /// Adds a line to a story that tells only what is new.
+    pub fn news(&mut self, line: impl FnOnce() -> String) {
+        self.story.add(self.time, Some(Telling::News), line);
     }
 
     /// Makes everything that follows depend on this.

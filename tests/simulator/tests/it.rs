@@ -1,5 +1,7 @@
 //! Two thousand worlds in every run of the tests; and those that once broke a promise.
 
+mod scenarios;
+
 use headroom_simulator::run;
 
 /// Worlds of one run.

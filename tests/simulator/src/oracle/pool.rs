@@ -291,6 +291,9 @@ impl World {
     /// What became durable at the pool.
     pub(crate) fn pool_durable(&mut self, events: &[Event]) {
         for event in events {
+            if let Some(line) = told(event) {
+                self.tell(|| format!("pool: {line}"));
+            }
             let name = match event {
                 Event::CloneFound { .. } => "clone found",
                 Event::SessionLapsed { .. } => "session lapsed",
@@ -341,6 +344,27 @@ impl World {
     pub(crate) fn has_clones(&self) -> bool {
         self.nodes.iter().any(|node| node.clone)
     }
+}
+
+/// What an event means to those who are concerned, if to anybody.
+fn told(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::CloneFound { node, .. } => format!("two machines use the identity of {node}"),
+        Event::SessionLapsed { leases, .. } => format!("a session lapses with {leases} leases"),
+        Event::OverCommitBegan { feature, cause, .. } => {
+            format!("use of {feature} is above the limit ({cause:?})")
+        }
+        Event::OverCommitEnded { feature } => format!("use of {feature} is within the limit again"),
+        Event::LicenseInstalled(installed) => format!("license {} is installed", installed.document.license),
+        Event::LicenseRemoved { license, left, .. } => format!("license {license} is gone: {}", left.text()),
+        Event::NodeRemoved { node, .. } => format!("{node} is removed"),
+        Event::NodeAdded { node, .. } => format!("{node} is enrolled"),
+        Event::LeaseEnded { key, how, .. } => match how {
+            EndedHow::Released | EndedHow::Replaced => return None,
+            how => format!("the lease of {} ends ({how:?})", key.leg),
+        },
+        _ => return None,
+    })
 }
 
 fn concerns_leases(event: &Event) -> bool {

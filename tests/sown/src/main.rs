@@ -1,0 +1,54 @@
+//! `sow`: sows each fault, runs simulated worlds until one breaks a promise, and prints which and how fast.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use clap::Parser;
+use headroom_sown::Fault;
+use headroom_sown::faults::FAULTS;
+use headroom_sown::field::{Field, Found};
+
+/// Sows faults into a copy of the machines (under target/sown), one after the other, and runs simulated
+/// worlds until one breaks a promise. Prints a table; ends with 1 when a fault was not found.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// Only these faults; all when none is named.
+    faults: Vec<String>,
+    /// Worlds that a fault must be found within: as many as every run of the tests has.
+    #[arg(long, default_value_t = 2000)]
+    worlds: u64,
+    /// The top of the tree.
+    #[arg(long, default_value = ".")]
+    root: PathBuf,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let unknown: Vec<_> =
+        cli.faults.iter().filter(|name| FAULTS.iter().all(|fault| fault.name != **name)).collect();
+    ensure!(unknown.is_empty(), "there are no such faults: {unknown:?}");
+    let wanted = |fault: &&Fault| cli.faults.is_empty() || cli.faults.iter().any(|name| name == fault.name);
+    let field = Field::lay_out(&cli.root.canonicalize()?)?;
+    let mut out = std::io::stdout().lock();
+    let (mut all, mut missed) = (0, Vec::new());
+    writeln!(out, "| fault | what it does | promise | world | seconds |")?;
+    writeln!(out, "| --- | --- | --- | ---: | ---: |")?;
+    for fault in FAULTS.iter().filter(wanted) {
+        all += 1;
+        let harvest = field.sow(fault, cli.worlds)?;
+        let seconds = harvest.seconds.1;
+        let (promise, seed) = match harvest.found {
+            Some(Found { seed, promise }) => (promise, seed.to_string()),
+            None => {
+                missed.push(fault.name);
+                ("not found".to_owned(), format!("of {}", cli.worlds))
+            }
+        };
+        writeln!(out, "| {} | {} | {promise} | {seed} | {seconds:.1} |", fault.name, fault.what)?;
+        out.flush()?;
+    }
+    writeln!(out, "\n{all} faults sown, {} found; not found: {missed:?}", all - missed.len())?;
+    Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

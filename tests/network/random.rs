@@ -12,7 +12,7 @@ use headroom_simulator::dice::Dice;
 use crate::fault::Fault;
 use crate::media::Fate;
 use crate::pool::License;
-use crate::world::{Shape, Traffic, World, secs};
+use crate::world::{STEP, Shape, Traffic, World, secs};
 
 /// Worlds of an ordinary run.
 const SEEDS: u64 = 40;
@@ -68,6 +68,9 @@ fn torment(world: &mut World, dice: &mut Dice) {
                 _ => {}
             }
             if dice.chance(6) {
+                // With a question under way, so that a grant can die before it was answered.
+                world.call(at, 1);
+                world.run(STEP);
                 world.restart_node(at);
             }
         }

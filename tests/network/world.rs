@@ -30,7 +30,7 @@ use crate::node::NodeHost;
 use crate::pool::{License, POOL, PoolHost};
 
 /// One step; what hosts send each other arrives between two.
-const STEP: Duration = Duration::from_millis(5);
+pub(crate) const STEP: Duration = Duration::from_millis(5);
 /// How long messages take when nothing is wrong.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(30));
 /// How long after the last fault the books may differ: a dead connection is given up after 10 s, the longest

@@ -1,15 +1,12 @@
-//! Puts the service together: journal, committer, uplink, local interface, and a clean end.
+//! Puts the service together: what runs behind it, the local interface, and a clean end.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use conferencing_core::{BootId, Command, Node, Nonce};
-use headroom_core::time::Clock;
+use conferencing_core::{BootId, Nonce};
 use headroom_proto::admission::admission_service_server::AdmissionServiceServer;
 use headroom_shared::clock::{self, SystemClock};
-use headroom_shared::committer::{self, Committer, Handle};
 use headroom_shared::disk_log::DiskLog;
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::metrics;
@@ -19,9 +16,8 @@ use tonic::service::Routes;
 
 use crate::agent::Agent;
 use crate::config::{Config, SOCKET, Unfit};
+use crate::running::{Running, Surroundings};
 use crate::{grpc, http, observe, uplink};
-
-const TICK: Duration = Duration::from_secs(1);
 
 fn journal(state: &Path) -> anyhow::Result<DiskLog> {
     let dir = state.join("log");
@@ -33,41 +29,6 @@ fn journal(state: &Path) -> anyhow::Result<DiskLog> {
     let generation = getrandom::u64().context("no randomness")?;
     tracing::info!(dir = %dir.display(), "the first run: a journal is made");
     DiskLog::create(&dir, generation).context("cannot make the journal")
-}
-
-async fn begin(handle: &Handle<Node>, config: &Config, bundle: &NodeBundle) -> anyhow::Result<()> {
-    let boot_id = clock::boot_id(&config.boot_id_file)
-        .with_context(|| format!("boot_id_file: cannot read {}", config.boot_id_file.display()))?;
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).context("no randomness")?;
-    let started = Command::Started {
-        nonce: Nonce(nonce),
-        boot_id: BootId(boot_id),
-        node: Some(bundle.node()?),
-        synchronized: clock::synchronized(),
-        options: config.options(),
-    };
-    handle.submit(started).await.context("the journal takes nothing")?;
-    Ok(())
-}
-
-async fn tick(agent: Arc<Agent>) {
-    let mut every = tokio::time::interval(TICK);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let end = agent.shutdown().wait();
-    tokio::pin!(end);
-    loop {
-        tokio::select! {
-            () = &mut end => return,
-            _ = every.tick() => {}
-        }
-        let synchronized = clock::synchronized();
-        if agent.submit(Command::Tick { synchronized }).await.is_err() {
-            return;
-        }
-        // What those see who ask while too much waits; an error only says that it is so already.
-        let _ = agent.status().await;
-    }
 }
 
 /// Serves until a signal ends it.
@@ -86,19 +47,26 @@ pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> 
     let address = config.address()?;
     let path = config.bundle.as_ref().ok_or(Unfit::NoBundle)?;
     let bundle = NodeBundle::load(path)?;
-    let channel = uplink::connect(&bundle, config.management.as_deref())?;
+    let pool = uplink::endpoint(&bundle, config.management.as_deref())?.connect_lazy();
     let tcp = bind(Listen::tcp(address)).await?;
     let watched = bind(Listen::tcp(config.metrics)).await?;
     let journal = journal(state)?;
     let socket = bind(Listen::unix(state.join(SOCKET))).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (handle, mut committer) =
-        committer::start::<Node>(Arc::new(journal), Arc::clone(&clock), committer::Options::default())?;
-    begin(&handle, config, &bundle).await?;
-
-    let agent = Agent::start(handle, clock, shutdown.clone());
-    let speaking = tokio::spawn(uplink::run(Arc::clone(&agent), channel));
-    let ticking = tokio::spawn(tick(Arc::clone(&agent)));
+    let boot_id = clock::boot_id(&config.boot_id_file)
+        .with_context(|| format!("boot_id_file: cannot read {}", config.boot_id_file.display()))?;
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).context("no randomness")?;
+    let around = Surroundings {
+        journal: Arc::new(journal),
+        clock: Arc::new(SystemClock),
+        boot_id: BootId(boot_id),
+        nonce: Nonce(nonce),
+        node: bundle.node()?,
+        pool,
+        jitter: Box::new(uplink::jitter),
+    };
+    let mut running = Running::start(around, config.options(), shutdown).await?;
+    let agent = running.agent();
     let routes = routes(&agent).await?;
     let endpoints = Endpoints::of_this_process()
         .with("http", tcp.address())
@@ -121,14 +89,16 @@ pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> 
     tracing::info!(node = %bundle.name, address = %tcp_address, "serving");
     let outcome = tokio::select! {
         outcome = serving => outcome.map_err(anyhow::Error::from),
-        failure = committer.failed() => Err(anyhow::Error::from(failure).context("the journal failed")),
+        failure = running.failed() => Err(anyhow::Error::from(failure).context("the journal failed")),
     };
     shutdown.trigger();
     drop(published);
-    let _ = tokio::join!(speaking, ticking);
     drop(agent);
+    let ended = running.stop(outcome.is_ok()).await;
     outcome?;
-    finish(committer).await
+    ended.context("the journal failed at the end")?;
+    tracing::info!("ended");
+    Ok(())
 }
 
 /// One listener that ends takes the other along.
@@ -143,10 +113,4 @@ async fn routes(agent: &Arc<Agent>) -> anyhow::Result<Routes> {
     let routes = Routes::from(http::router(Arc::clone(agent))).add_service(service);
     let (routes, _) = with_standard_services(routes, &[grpc::NAME]).await?;
     Ok(routes)
-}
-
-async fn finish(committer: Committer) -> anyhow::Result<()> {
-    committer.stop().await.context("the journal failed at the end")?;
-    tracing::info!("ended");
-    Ok(())
 }

@@ -28,11 +28,12 @@ pub struct AddressError {
     why: String,
 }
 
-/// A connection to the management node that is made when it is needed, and again when it breaks.
+/// How the management node is reached. The channel that is made of it connects when it is needed, and again
+/// when the connection breaks.
 ///
 /// # Errors
 /// [`AddressError`] when the address is none.
-pub fn connect(bundle: &NodeBundle, management: Option<&str>) -> Result<Channel, AddressError> {
+pub fn endpoint(bundle: &NodeBundle, management: Option<&str>) -> Result<Endpoint, AddressError> {
     let address = management.unwrap_or(&bundle.management).to_owned();
     let unusable = |error: tonic::transport::Error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -52,25 +53,29 @@ pub fn connect(bundle: &NodeBundle, management: Option<&str>) -> Result<Channel,
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true);
-    Ok(endpoint.connect_lazy())
+    Ok(endpoint)
 }
 
 /// Random numbers from 0 to 999, so that nodes do not act in step.
-fn jitter() -> u32 {
+pub type Jitter = Box<dyn FnMut() -> u32 + Send>;
+
+/// Such a number from the system.
+#[must_use]
+pub fn jitter() -> u32 {
     // Without randomness the middle is as good as any number.
     getrandom::u32().map_or(500, |random| random % 1000)
 }
 
 /// Speaks with the pool until the service ends.
-pub async fn run(agent: Arc<Agent>, channel: Channel) {
+pub async fn run(agent: Arc<Agent>, channel: Channel, jitter: Jitter) {
     let end = agent.shutdown().wait();
     tokio::select! {
         () = end => {}
-        () = speak(&agent, LeaseServiceClient::new(channel)) => {}
+        () = speak(&agent, LeaseServiceClient::new(channel), jitter) => {}
     }
 }
 
-async fn speak(agent: &Arc<Agent>, client: LeaseServiceClient<Channel>) {
+async fn speak(agent: &Arc<Agent>, client: LeaseServiceClient<Channel>, mut jitter: Jitter) {
     let mut command = Command::Poll;
     let mut complaints = Complaints::default();
     loop {

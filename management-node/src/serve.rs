@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use headroom_core::fingerprint::Fingerprint;
+use headroom_core::time::Clock;
 use headroom_proto::admin::admin_service_server::AdminServiceServer;
 use headroom_proto::admin::license_service_server::LicenseServiceServer;
 use headroom_proto::lease::lease_service_server::LeaseServiceServer;
 use headroom_shared::clock::{self, BOOT_ID_PATH, SystemClock};
-use headroom_shared::committer::{self, Handle, Options};
+use headroom_shared::committer::{self, Committer, Handle, Options};
 use headroom_shared::endpoints::Endpoints;
+use headroom_shared::log::Log;
 use headroom_shared::metrics;
-use headroom_shared::rpc::{self, Listen, MAX_MESSAGE, Patience, Shutdown, with_standard_services};
-use management_core::{BootId, Command, LiveView, PoolMachine, Reply};
+use headroom_shared::rpc::{
+    self, DescriptorError, Listen, MAX_MESSAGE, Patience, Shutdown, with_standard_services,
+};
+use management_core::{BootId, Command, LiveView, PoolMachine, Reply, Settings};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -48,10 +53,8 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let webhook = Webhook::new(&config.alarm_webhook, &config.proxy)?;
     let shutdown = Shutdown::on_signal().context("cannot listen for signals")?;
     let log = deployment.log()?;
-    let options = Options { linger: LINGER, ..Options::default() };
-    let (pool, mut committer) = committer::start::<PoolMachine>(log, Arc::new(SystemClock), options)?;
-    let boot_id = BootId(boot_id);
-    pool.submit(Command::Start { settings: config.settings(), fingerprint, boot_id }).await?;
+    let machine = Machine { fingerprint, boot_id: BootId(boot_id) };
+    let (pool, mut committer) = begin(log, Arc::new(SystemClock), machine, config.settings()).await?;
     let key = deployment.machine_key(pool.view().state.site.certificate.is_some())?;
     let licensing = Arc::new(Licensing::new(pool.clone(), Arc::clone(&deployment), key, client));
 
@@ -62,12 +65,10 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
         .with("grpc", nodes.address())
         .with("socket", local.address())
         .with("metrics", watched.address());
-    let leases = LeaseServiceServer::new(LeaseApi::new(pool.clone())).max_decoding_message_size(MAX_MESSAGE);
     let (show, live) = watch::channel(LiveView::default());
     let admin = AdminApi::new(pool.clone(), live.clone(), Arc::clone(&deployment), config.address.clone());
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE);
-    let (for_nodes, _) =
-        with_standard_services(Routes::new(leases), &["headroom.lease.v1.LeaseService"]).await?;
+    let for_nodes = routes_for_nodes(&pool).await?;
     let licenses = LicenseApi::new(pool.clone(), Arc::clone(&deployment), Arc::clone(&licensing));
     let licenses = LicenseServiceServer::new(licenses).max_decoding_message_size(MAX_MESSAGE);
     let (for_admins, _) = with_standard_services(
@@ -113,8 +114,44 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     outcome
 }
 
+/// The machine that a pool runs on.
+pub struct Machine {
+    /// What licenses are bound to.
+    pub fingerprint: Fingerprint,
+    /// This boot of it.
+    pub boot_id: BootId,
+}
+
+/// Recovers the pool from its log and begins, on whatever log and clock it is given.
+///
+/// # Errors
+/// What is wrong with the log.
+pub async fn begin(
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    machine: Machine,
+    settings: Settings,
+) -> anyhow::Result<(Handle<PoolMachine>, Committer)> {
+    let options = Options { linger: LINGER, ..Options::default() };
+    let (pool, committer) = committer::start::<PoolMachine>(log, clock, options)?;
+    let Machine { fingerprint, boot_id } = machine;
+    pool.submit(Command::Start { settings, fingerprint, boot_id }).await?;
+    Ok((pool, committer))
+}
+
+/// What conferencing nodes ask of a pool.
+///
+/// # Errors
+/// When the services cannot be described.
+pub async fn routes_for_nodes(pool: &Handle<PoolMachine>) -> Result<Routes, DescriptorError> {
+    let leases = LeaseServiceServer::new(LeaseApi::new(pool.clone())).max_decoding_message_size(MAX_MESSAGE);
+    let (routes, _) =
+        with_standard_services(Routes::new(leases), &["headroom.lease.v1.LeaseService"]).await?;
+    Ok(routes)
+}
+
 /// Moves the pool's clock, and shows liveness as of then to those who must not wait for the store.
-async fn tick(pool: Handle<PoolMachine>, show: watch::Sender<LiveView>, shutdown: Shutdown) {
+pub async fn tick(pool: Handle<PoolMachine>, show: watch::Sender<LiveView>, shutdown: Shutdown) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let ended = shutdown.wait();

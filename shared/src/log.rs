@@ -2,8 +2,8 @@
 //!
 //! The trait is narrow on purpose, so that a replicated store can stand behind it: a record is
 //! appended by compare-and-append on the head of the chain, and an append whose outcome is unknown
-//! says so. Everything here blocks; the [`committer`](crate::committer) calls it from threads of
-//! its own. A log never looks into records or chunks: their meaning, and the check that each record
+//! says so. What is here blocks, unless a log says otherwise; the [`committer`](crate::committer) calls
+//! it from threads of its own. A log never looks into records or chunks: their meaning, and the check that each record
 //! follows the one before, is [`headroom_core::record`]'s.
 
 use std::ops::ControlFlow;
@@ -43,6 +43,12 @@ pub type Visitor<'a> = dyn FnMut(Part<'_>) -> ControlFlow<()> + 'a;
 
 /// A durable history.
 pub trait Log: Send + Sync + 'static {
+    /// Whether writing may take time. One that never waits for a disk or a network is written to where
+    /// the committer runs: on a clock that is simulated, another thread would answer at no defined time.
+    fn blocks(&self) -> bool {
+        true
+    }
+
     /// What there is.
     ///
     /// # Errors

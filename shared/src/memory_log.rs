@@ -40,6 +40,10 @@ impl MemoryLog {
 }
 
 impl Log for MemoryLog {
+    fn blocks(&self) -> bool {
+        false
+    }
+
     fn contents(&self) -> Result<Contents, LogError> {
         let stored = self.stored();
         let snapshots = stored.snapshots.values().rev().map(|(link, _)| *link).collect();

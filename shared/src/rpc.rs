@@ -278,24 +278,43 @@ impl Bound {
         let (address, routes) = (self.address, routes.into());
         match self.listener {
             Listener::Tcp(listener, _, tls) => {
-                let mut server = server(patience);
-                if let Some(tls) = tls {
-                    let wrong = |error: tonic::transport::Error| ServeError::Tls {
-                        address: address.clone(),
-                        why: causes(&error),
-                    };
-                    server = server.tls_config(tls).map_err(wrong)?;
-                }
                 let incoming =
                     TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
-                run(server, routes, incoming, &address, patience, shutdown).await
+                serve_incoming(incoming, &address, tls, routes, patience, shutdown).await
             }
             Listener::Unix(mut socket) => {
-                let incoming = socket.incoming();
-                run(server(patience), routes, incoming, &address, patience, shutdown).await
+                serve_incoming(socket.incoming(), &address, None, routes, patience, shutdown).await
             }
         }
     }
+}
+
+/// Serves gRPC and HTTP/1 on connections from wherever they come, until told to end, then drains for a
+/// bounded time. `address` is for people.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve_incoming<I, IO>(
+    incoming: I,
+    address: &str,
+    tls: Option<ServerTlsConfig>,
+    routes: impl Into<Routes>,
+    patience: Patience,
+    shutdown: &Shutdown,
+) -> Result<(), ServeError>
+where
+    I: Stream<Item = io::Result<IO>> + Send,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let mut server = server(patience);
+    if let Some(tls) = tls {
+        let wrong = |error: tonic::transport::Error| ServeError::Tls {
+            address: address.to_owned(),
+            why: causes(&error),
+        };
+        server = server.tls_config(tls).map_err(wrong)?;
+    }
+    run(server, routes.into(), incoming, address, patience, shutdown).await
 }
 
 fn server(patience: Patience) -> Server {

@@ -56,16 +56,29 @@ enum Outcome {
     NoRoom,
 }
 
-/// The thread that appends, because appending blocks.
+/// Where records are appended, and what became of them.
 struct Appender {
-    records: threads::Sender<Sealed>,
-    results: mpsc::UnboundedReceiver<Result<(), AppendError>>,
+    records: Records,
+    results: mpsc::UnboundedReceiver<Appended>,
+}
+
+type Appended = Result<(), AppendError>;
+
+/// The way of a record into the log.
+enum Records {
+    /// To a thread, because appending blocks.
+    Thread(threads::Sender<Sealed>),
+    /// At once, because it does not.
+    Here { log: Arc<dyn Log>, done: mpsc::UnboundedSender<Appended> },
 }
 
 impl Appender {
     fn start(log: Arc<dyn Log>) -> Self {
-        let (records, work) = threads::channel::<Sealed>();
         let (done, results) = mpsc::unbounded_channel();
+        if !log.blocks() {
+            return Self { records: Records::Here { log, done }, results };
+        }
+        let (records, work) = threads::channel::<Sealed>();
         std::thread::spawn(move || {
             for record in work {
                 if done.send(log.append(&record)).is_err() {
@@ -76,7 +89,16 @@ impl Appender {
             drop(log);
             drop(done);
         });
-        Self { records, results }
+        Self { records: Records::Thread(records), results }
+    }
+
+    /// The outcome follows in `results`; an error says that nobody appends any more.
+    fn append(&self, record: Sealed) -> Result<(), CommitError> {
+        let taken = match &self.records {
+            Records::Thread(records) => records.send(record).is_ok(),
+            Records::Here { log, done } => done.send(log.append(&record)).is_ok(),
+        };
+        if taken { Ok(()) } else { Err(CommitError::Panicked { part: "the log" }) }
     }
 
     /// Ends the thread and waits until it has let go of the log.
@@ -236,9 +258,7 @@ impl<M: Machine> Task<M> {
                 answer::<M>(answers, position);
                 Ok(())
             }
-            Some(Closed::Record(sealed)) => {
-                self.appender.records.send(sealed).map_err(|_| CommitError::Panicked { part: "the log" })
-            }
+            Some(Closed::Record(sealed)) => self.appender.append(sealed),
         }
     }
 
@@ -267,7 +287,7 @@ impl<M: Machine> Task<M> {
         }
     }
 
-    /// Writes the published state, which stands at `link`, on a thread of its own.
+    /// Writes the published state, which stands at `link`; where that blocks, on a thread of its own.
     fn snapshot_if_due_at(&mut self, link: Link) {
         if !self.growth.is_due(&self.options) || self.snapshot.is_some() {
             return;
@@ -277,14 +297,22 @@ impl<M: Machine> Task<M> {
         let log = Arc::clone(&self.log);
         let chunk_events = self.options.chunk_events.max(1);
         let (report, done) = oneshot::channel();
-        std::thread::spawn(move || {
-            // Whoever waits for an answer comes first; where that cannot be arranged, the pauses must do.
-            let _ = rustix::process::setpriority_process(None, SNAPSHOT_NICENESS);
+        let blocks = log.blocks();
+        let write = move || {
             let written = write_snapshot::<M>(&*log, link, &view.state, chunk_events);
             // Whoever hears of the end may open the log again.
             drop(log);
             let _ = report.send(written);
-        });
+        };
+        if blocks {
+            std::thread::spawn(move || {
+                // Whoever waits for an answer comes first; where that cannot be arranged, the pauses must do.
+                let _ = rustix::process::setpriority_process(None, SNAPSHOT_NICENESS);
+                write();
+            });
+        } else {
+            write();
+        }
         self.shared.snapshot_writing.store(true, Ordering::Relaxed);
         self.snapshot = Some(Snapshot { sequence: link.sequence, done });
     }

@@ -4,6 +4,7 @@
 mod committer;
 mod disk_log;
 mod faults;
+mod placement;
 mod records;
 mod recovery;
 mod toy;

@@ -328,7 +328,10 @@ impl World {
     fn node_close(&mut self, at: usize) {
         match self.nodes[at].process.as_mut().map(Process::close) {
             None | Some(Closing::Busy) => {}
-            Some(Closing::Answered(answers)) => self.node_answers(at, answers),
+            Some(Closing::Answered(answers)) => {
+                self.node_answers(at, answers);
+                self.node_goes_on(at);
+            }
             Some(Closing::Writing) => {
                 let takes = self.write_takes(Who::Node(at));
                 self.schedule(takes, Event::Node(at, NodeEvent::Appended(self.nodes[at].lives)));
@@ -355,7 +358,12 @@ impl World {
         self.node_durable(at, &written.events);
         self.node_answers(at, written.answers);
         self.node_close(at);
-        if self.nodes[at].process.as_ref().is_some_and(Process::has_more) {
+        self.node_goes_on(at);
+    }
+
+    /// Has the process look at what the last batch had no room for.
+    fn node_goes_on(&mut self, at: usize) {
+        if self.nodes[at].process.as_mut().is_some_and(Process::goes_on) {
             self.schedule(Millis(0), Event::Node(at, NodeEvent::Wake(self.nodes[at].lives)));
         }
     }

@@ -234,7 +234,10 @@ impl World {
     fn pool_close(&mut self) {
         match self.pool.process.as_mut().map(Process::close) {
             None | Some(Closing::Busy) => {}
-            Some(Closing::Answered(answers)) => self.pool_answers(answers),
+            Some(Closing::Answered(answers)) => {
+                self.pool_answers(answers);
+                self.pool_goes_on();
+            }
             Some(Closing::Writing) if self.is_deadly() => self.pool_dies(),
             Some(Closing::Writing) => {
                 let takes = self.write_takes(Who::Pool);
@@ -261,7 +264,12 @@ impl World {
         self.pool_durable(&written.events);
         self.pool_answers(written.answers);
         self.pool_close();
-        if self.pool.process.as_ref().is_some_and(Process::has_more) {
+        self.pool_goes_on();
+    }
+
+    /// Has the process look at what the last batch had no room for.
+    fn pool_goes_on(&mut self) {
+        if self.pool.process.as_mut().is_some_and(Process::goes_on) {
             self.schedule(Millis(0), Event::Pool(PoolEvent::Wake(self.pool.lives)));
         }
     }

@@ -117,10 +117,11 @@ impl<M: Machine, A> Process<M, A> {
         self.queue.drain(..room).map(|(_, command, who)| (command, who)).collect()
     }
 
-    /// Whether commands wait that the batch before had no room for.
+    /// Whether the process has to be told to look at its queue again: commands wait that the batch before had
+    /// no room for.
     #[must_use]
-    pub fn has_more(&self) -> bool {
-        !self.queue.is_empty() && !self.woken
+    pub fn goes_on(&mut self) -> bool {
+        !self.queue.is_empty() && !std::mem::replace(&mut self.woken, true)
     }
 
     /// Number of the last record that was sealed, durable or not.

@@ -2,35 +2,35 @@
 
 use crate::{Edit, Fault};
 
-const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
+pub(crate) const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
     Edit { file, find, replace }
 }
 
 const ALLOCATE: &str = "management-node/core/src/allocate.rs";
 const POOL: &str = "management-node/core/src/machine.rs";
-const POOL_APPLY: &str = "management-node/core/src/apply.rs";
+pub(crate) const POOL_APPLY: &str = "management-node/core/src/apply.rs";
 const POOL_TICK: &str = "management-node/core/src/tick.rs";
 const BOOK: &str = "management-node/core/src/book.rs";
 const CAPACITY: &str = "management-node/core/src/capacity.rs";
-const SESSION: &str = "management-node/core/src/session.rs";
+pub(crate) const SESSION: &str = "management-node/core/src/session.rs";
 const SETTLE: &str = "management-node/core/src/settle.rs";
 const ADMIN: &str = "management-node/core/src/admin.rs";
-const ACTIVATION: &str = "management-node/core/src/activation.rs";
+pub(crate) const ACTIVATION: &str = "management-node/core/src/activation.rs";
 const POOL_SNAPSHOT: &str = "management-node/core/src/snapshot.rs";
 const COMMIT: &str = "shared/core/src/commit.rs";
 const NODE: &str = "conferencing-node/core/src/machine.rs";
-const NODE_APPLY: &str = "conferencing-node/core/src/apply.rs";
+pub(crate) const NODE_APPLY: &str = "conferencing-node/core/src/apply.rs";
 const NODE_STATE: &str = "conferencing-node/core/src/state.rs";
 const NODE_TICK: &str = "conferencing-node/core/src/tick.rs";
-const ADMIT: &str = "conferencing-node/core/src/admit.rs";
-const ANSWER: &str = "conferencing-node/core/src/answer.rs";
+pub(crate) const ADMIT: &str = "conferencing-node/core/src/admit.rs";
+pub(crate) const ANSWER: &str = "conferencing-node/core/src/answer.rs";
 const FAILURE: &str = "conferencing-node/core/src/failure.rs";
 const GRACE: &str = "conferencing-node/core/src/grace.rs";
-const MUTATION: &str = "conferencing-node/core/src/mutation.rs";
+pub(crate) const MUTATION: &str = "conferencing-node/core/src/mutation.rs";
 const PREPARE: &str = "conferencing-node/core/src/prepare.rs";
-const RECONCILE: &str = "conferencing-node/core/src/reconcile.rs";
+pub(crate) const RECONCILE: &str = "conferencing-node/core/src/reconcile.rs";
 const VERDICT: &str = "conferencing-node/core/src/verdict.rs";
-const VENDOR: &str = "licensing-server/core/src/answer.rs";
+pub(crate) const VENDOR: &str = "licensing-server/core/src/answer.rs";
 
 /// All faults.
 pub const FAULTS: &[Fault] = &[
@@ -99,21 +99,6 @@ pub const FAULTS: &[Fault] = &[
             ".find(|(_, holder)| holder.session.as_ref().is_some_and(|session| session.number == number))",
             ".find(|(_, holder)| holder.session.is_some() && number > 0)",
         )],
-    },
-    Fault {
-        name: "late-openings",
-        what: "an OpenSession that arrives late begins a session, with the books of then",
-        edits: &[edit(SESSION, "if request.open_number <= last {", "if request.open_number == 0 {")],
-    },
-    Fault {
-        name: "clone-takes-over",
-        what: "a clone is taken for the process that came before the original",
-        edits: &[edit(SESSION, "return Ok((id, Kin::Clone));", "return Ok((id, Kin::Same));")],
-    },
-    Fault {
-        name: "rollback-unfenced",
-        what: "a store that was found to be older than what nodes have seen lets their sessions go on",
-        edits: &[edit(POOL_APPLY, "self.fence_all();", "")],
     },
     Fault {
         name: "lapsed-session-speaks",
@@ -258,15 +243,6 @@ pub const FAULTS: &[Fault] = &[
         what: "a snapshot of a node leaves out the ends that the pool has not heard of",
         edits: &[edit(NODE_STATE, "            .chain(ending)\n", "            .chain(ending.take(0))\n")],
     },
-    Fault {
-        name: "doubt-in-memory",
-        what: "a leg in doubt is confirmed by a restart, which forgets that nobody heard of its grant",
-        edits: &[edit(
-            NODE_APPLY,
-            "            self.unconfirmed.insert(leg);\n        }\n    }",
-            "            let _ = leg;\n        }\n    }",
-        )],
-    },
     // ------------------------------------------------------------ the node: grace and clocks
     Fault {
         name: "age-by-the-wall",
@@ -353,30 +329,12 @@ pub const FAULTS: &[Fault] = &[
     },
     // ------------------------------------------------------------ the node: its outbox
     Fault {
-        name: "any-answer-fits",
-        what: "an answer to an earlier attempt is taken for one to the present request",
-        edits: &[edit(
-            ANSWER,
-            "is_none_or(|flight| flight.id != request)",
-            "is_none_or(|flight| flight.id < request)",
-        )],
-    },
-    Fault {
         name: "ends-untold",
         what: "the pool is not told that a leg ended which was not in its media server's list",
         edits: &[edit(
             NODE_APPLY,
             "if !unheld || why == Why::Replaced {",
             "if (!unheld && why != Why::NotListed) || why == Why::Replaced {",
-        )],
-    },
-    Fault {
-        name: "any-end-heard",
-        what: "what the pool heard of an earlier leg of the same name counts for the one that ended since",
-        edits: &[edit(
-            NODE_APPLY,
-            "                    if self.ending.get(&which.leg).is_some_and(|e| e.revision == which.revision) {\n                        self.take_ending(&which.leg);",
-            "                    if self.ending.contains_key(&which.leg) {\n                        self.take_ending(&which.leg);",
         )],
     },
     Fault {
@@ -391,15 +349,6 @@ pub const FAULTS: &[Fault] = &[
             NODE_APPLY,
             "            if let Some(held) = held {\n                let ending =",
             "            if let Some(held) = held.filter(|_| lease.is_none()) {\n                let ending =",
-        )],
-    },
-    Fault {
-        name: "names-used-twice",
-        what: "a leg is asked for before the pool heard that an earlier one of its name ended",
-        edits: &[edit(
-            MUTATION,
-            "if call.legs.iter().any(|leg| owed(&leg.leg)) {",
-            "if call.legs.iter().all(|leg| owed(&leg.leg)) && call.legs.is_empty() {",
         )],
     },
     Fault {
@@ -423,24 +372,6 @@ pub const FAULTS: &[Fault] = &[
     },
     // ------------------------------------------------------------ the node: what ends a call
     Fault {
-        name: "stale-list-cuts",
-        what: "a media server's list ends legs that were granted after it was made",
-        edits: &[edit(
-            RECONCILE,
-            "r.source() == source && r.revision <= as_of && !listed",
-            "r.source() == source && r.revision > 0 && !listed",
-        )],
-    },
-    Fault {
-        name: "fresh-grants-cut",
-        what: "a list ends legs whose grant is still on its way to the media server",
-        edits: &[edit(
-            RECONCILE,
-            ".filter(|r| !just_granted(r.id()))",
-            ".filter(|r| !just_granted(r.id()) || state.legs.len() < 1_000)",
-        )],
-    },
-    Fault {
         name: "impatient",
         what: "calls of a media server that has been silent for some minutes are ended",
         edits: &[edit(
@@ -458,43 +389,7 @@ pub const FAULTS: &[Fault] = &[
             "    if matches!(verdict, Verdict::Denied(_)) {\n        withdraw(tx, item.denied);\n        let legs = item.call.legs.iter().map(|leg| leg.leg.clone());\n        let legs = legs.filter(|leg| tx.state().legs.contains_key(leg)).collect();\n        admit::end(tx, now, legs, crate::event::Why::Told);\n    }",
         )],
     },
-    Fault {
-        name: "ended-begins-again",
-        what: "an admission that arrives after the end of its leg begins it",
-        edits: &[edit(
-            ADMIT,
-            "if state.is_dead(&leg, now.boot) {",
-            "if state.is_dead(&leg, now.boot) && now.boot.0 < 0 {",
-        )],
-    },
-    Fault {
-        name: "restart-forgets-ends",
-        what: "a restart of the agent forgets which legs have ended",
-        edits: &[edit(
-            NODE_APPLY,
-            "if self.counters.boot_id != boot_id {",
-            "if self.counters.boot_id != boot_id || nonce != Nonce::default() {",
-        )],
-    },
     // ------------------------------------------------------------ licenses
-    Fault {
-        name: "key-on-two-machines",
-        what: "a key that is active on one machine can be activated on another",
-        edits: &[edit(
-            VENDOR,
-            "return Err((RefusalReason::KeyInUse, text.into()));",
-            "let _ = (RefusalReason::KeyInUse, text);",
-        )],
-    },
-    Fault {
-        name: "return-unrecorded",
-        what: "a return is confirmed and the license stays active in the register",
-        edits: &[edit(
-            VENDOR,
-            "                tx.emit(Event::Ended { license, how, at: self.at, reason: Text::default() });\n                Ok(())\n            }\n            Some(Some(Ending::Returned))",
-            "                let _ = Event::Ended { license, how, at: self.at, reason: Text::default() };\n                Ok(())\n            }\n            Some(Some(Ending::Returned))",
-        )],
-    },
     Fault {
         name: "returned-license-stays",
         what: "a license that the answer does not list any more stays with the pool",
@@ -502,15 +397,6 @@ pub const FAULTS: &[Fault] = &[
             ACTIVATION,
             ".filter(|(id, _)| !held.contains(*id))\n        .filter_map(",
             ".filter(|(id, _)| held.contains(*id) && !held.contains(*id))\n        .filter_map(",
-        )],
-    },
-    Fault {
-        name: "old-answers-applied",
-        what: "an answer that was overtaken by a later one is applied",
-        edits: &[edit(
-            ACTIVATION,
-            "if !behind && answer.revision >= tx.state().site.revision {",
-            "if !behind {",
         )],
     },
     Fault {

@@ -6,6 +6,7 @@
 
 pub mod faults;
 pub mod field;
+pub mod unseen;
 
 /// A fault to sow.
 #[derive(Debug, Clone, Copy)]

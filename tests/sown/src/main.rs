@@ -9,12 +9,13 @@ use clap::Parser;
 use headroom_sown::Fault;
 use headroom_sown::faults::FAULTS;
 use headroom_sown::field::{Field, Found};
+use headroom_sown::unseen::UNSEEN;
 
 /// Sows faults into a copy of the machines (under target/sown), one after the other, and runs simulated
 /// worlds until one breaks a promise. Prints a table; ends with 1 when a fault was not found.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only these faults; all when none is named.
+    /// Only these faults, also ones that no world is known to show; when none is named, all that must be found.
     faults: Vec<String>,
     /// Worlds that a fault must be found within: as many as every run of the tests has.
     #[arg(long, default_value_t = 2000)]
@@ -26,17 +27,20 @@ struct Cli {
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    let unknown: Vec<_> =
-        cli.faults.iter().filter(|name| FAULTS.iter().all(|fault| fault.name != **name)).collect();
-    ensure!(unknown.is_empty(), "there are no such faults: {unknown:?}");
-    let wanted = |fault: &&Fault| cli.faults.is_empty() || cli.faults.iter().any(|name| name == fault.name);
+    let mut faults: Vec<Fault> = FAULTS.to_vec();
+    if !cli.faults.is_empty() {
+        faults.extend(UNSEEN.iter().map(|(fault, _)| *fault));
+        let known = |name: &&String| faults.iter().any(|fault| fault.name == **name);
+        let unknown: Vec<_> = cli.faults.iter().filter(|name| !known(name)).collect();
+        ensure!(unknown.is_empty(), "there are no such faults: {unknown:?}");
+        faults.retain(|fault| cli.faults.iter().any(|name| name == fault.name));
+    }
     let field = Field::lay_out(&cli.root.canonicalize()?)?;
     let mut out = std::io::stdout().lock();
-    let (mut all, mut missed) = (0, Vec::new());
+    let mut missed = Vec::new();
     writeln!(out, "| fault | what it does | promise | world | seconds |")?;
     writeln!(out, "| --- | --- | --- | ---: | ---: |")?;
-    for fault in FAULTS.iter().filter(wanted) {
-        all += 1;
+    for fault in &faults {
         let harvest = field.sow(fault, cli.worlds)?;
         let seconds = harvest.seconds.1;
         let (promise, seed) = match harvest.found {
@@ -49,6 +53,11 @@ fn main() -> anyhow::Result<ExitCode> {
         writeln!(out, "| {} | {} | {promise} | {seed} | {seconds:.1} |", fault.name, fault.what)?;
         out.flush()?;
     }
-    writeln!(out, "\n{all} faults sown, {} found; not found: {missed:?}", all - missed.len())?;
+    writeln!(
+        out,
+        "\n{} faults sown, {} found; not found: {missed:?}",
+        faults.len(),
+        faults.len() - missed.len()
+    )?;
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

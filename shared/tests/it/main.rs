@@ -7,3 +7,4 @@ mod faults;
 mod records;
 mod recovery;
 mod toy;
+mod witness;

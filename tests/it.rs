@@ -13,6 +13,7 @@ mod kills;
 mod licenses;
 mod purity;
 mod reasons;
+mod storage;
 mod store;
 mod story;
 mod twice;

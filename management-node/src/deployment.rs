@@ -20,6 +20,8 @@ const SERVER: &str = "server";
 pub const LOG: &str = "log";
 const MACHINE_KEY: &str = "machine.key";
 const MACHINE_ID: &str = "machine-id";
+/// There while a deployment is made: one that was cut short is made anew.
+const MAKING: &str = ".init";
 /// The authority that the licensing server is trusted by.
 pub const LICENSING_AUTHORITY: &str = "licensing.pem";
 /// The Unix socket's name.
@@ -129,7 +131,9 @@ impl Deployment {
         licensing: Option<&str>,
         licensing_authority: Option<&Path>,
     ) -> Result<Self, DeploymentError> {
-        if dir.join(LOG).exists() || dir.join(format!("{AUTHORITY}.key")).exists() {
+        let making = dir.join(MAKING);
+        let keys = dir.join(format!("{AUTHORITY}.key")).exists();
+        if dir.join(LOG).exists() || (keys && !making.exists()) {
             return Err(DeploymentError::Exists(dir.into()));
         }
         let (text, vendors) = vendor_keys(vendor_key)?;
@@ -145,6 +149,7 @@ impl Deployment {
         // For its owner only: the history names who spoke with whom.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|why| DeploymentError::File { path: dir.into(), why })?;
+        tls::write_public(&making, b"").map_err(|why| file(&making, why))?;
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|why| DeploymentError::Random(why.to_string()))?;
         let generation = u64::from_be_bytes(random);
@@ -167,6 +172,7 @@ impl Deployment {
         make_machine_key(dir)?;
         // The log comes last: only with it the folder is a deployment.
         drop(DiskLog::create(&dir.join(LOG), generation)?);
+        std::fs::remove_file(&making).map_err(|why| file(&making, why))?;
         Ok(Self { dir: dir.into(), authority, server, vendors })
     }
 
@@ -179,6 +185,8 @@ impl Deployment {
             return Err(DeploymentError::Missing(dir.into()));
         }
         let (_, vendors) = vendor_keys(&dir.join(VENDOR))?;
+        // Cut short after the last of its parts was there.
+        let _ = std::fs::remove_file(dir.join(MAKING));
         Ok(Self {
             dir: dir.into(),
             authority: Credentials::load(dir, AUTHORITY)?,

@@ -109,6 +109,8 @@ impl DiskLog {
             return Err(LogError::Missing { path: dir.to_owned() });
         }
         let lock = files::lock(dir)?;
+        // Whoever made it may have been killed before its name was durable.
+        files::sync_names(dir)?;
         let identity = files::read_identity(&places.identity)?;
         if identity.format != FORMAT {
             return Err(LogError::Format { found: identity.format, supported: FORMAT });

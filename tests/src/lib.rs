@@ -1,10 +1,13 @@
 //! The harness of the end-to-end tests: a fleet of real processes in a folder and on ports of its
 //! own, and the foreign tools that `tests/run` installs.
 
+pub mod askers;
 mod bundle;
+pub mod known;
 pub mod licensing;
 pub mod peer;
 mod programs;
+pub mod write_log;
 
 use std::ops::{Deref, DerefMut};
 

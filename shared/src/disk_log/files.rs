@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Identity, unchecked};
@@ -76,6 +76,25 @@ fn beside(dir: &Path) -> Result<PathBuf, LogError> {
     let mut name = name.to_owned();
     name.push(".creating");
     Ok(dir.with_file_name(name))
+}
+
+/// Makes the names of a folder, and of those above it, durable: a store may be in one that was made just now,
+/// by whomever, and would be gone with it. One that may not be read was not made by this user, and what another
+/// file system says of the folder that it is mounted on has no part in it.
+pub(super) fn sync_names(dir: &Path) -> Result<(), LogError> {
+    let failed = |error| LogError::io("sync the folders above", dir, error);
+    let dir = dir.canonicalize().map_err(failed)?;
+    let device = fs::metadata(&dir).map_err(failed)?.dev();
+    for above in dir.ancestors().skip(1) {
+        if fs::metadata(above).map_err(failed)?.dev() != device {
+            break;
+        }
+        match File::open(above) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            opened => opened.and_then(|folder| folder.sync_all()).map_err(failed)?,
+        }
+    }
+    Ok(())
 }
 
 fn parent(dir: &Path) -> PathBuf {

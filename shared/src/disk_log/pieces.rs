@@ -2,11 +2,11 @@
 //!
 //! A sled node that grows above a quarter of a segment is moved to a file of its own under `blobs/`
 //! which sled never syncs. A node holds up to about 17 values, so small values keep everything in
-//! the one file that is synced. Longer items are split over several keys, written in one batch.
+//! the one file that is synced. Longer items are split over several keys.
 //!
 //! key = tag ‖ numbers ‖ piece ‖ pieces, all big endian: what is missing shows in the keys.
 
-use sled::{Batch, Tree};
+use sled::Tree;
 
 use crate::log::{Item, LogError};
 
@@ -58,21 +58,23 @@ pub(super) fn sequence_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?))
 }
 
-/// Adds an item to a batch. The item must not be there with another number of pieces.
-pub(super) fn put(batch: &mut Batch, stored: Stored, bytes: &[u8]) -> Result<(), LogError> {
+/// A key and its value.
+type Piece<'b> = (Vec<u8>, &'b [u8]);
+
+/// The keys and values that an item becomes. It must not be there with another number of pieces.
+pub(super) fn split(stored: Stored, bytes: &[u8]) -> Result<Vec<Piece<'_>>, LogError> {
     let (prefix, item) = (prefix(stored), Item::from(stored));
     let pieces = u32::try_from(bytes.len().div_ceil(PIECE).max(1)).map_err(|_| {
         LogError::io("write", item.to_string(), format!("{} bytes are too many", bytes.len()))
     })?;
     // An empty item has one empty piece: its absence must show.
     let mut rest = bytes;
-    for piece in 0..pieces {
+    let next = |piece: u32| {
         let (value, after) = rest.split_at(rest.len().min(PIECE));
         rest = after;
-        let key = [&prefix[..], &piece.to_be_bytes(), &pieces.to_be_bytes()].concat();
-        batch.insert(key, value);
-    }
-    Ok(())
+        ([&prefix[..], &piece.to_be_bytes(), &pieces.to_be_bytes()].concat(), value)
+    };
+    Ok((0..pieces).map(next).collect())
 }
 
 /// Reads an item back, whole or not at all.

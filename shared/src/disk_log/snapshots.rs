@@ -20,7 +20,7 @@ use minicbor::{Decode, Encode};
 use sled::{Batch, Db};
 
 use super::files::sync;
-use super::pieces::{CHUNK, MANIFEST, Stored, get, numbered, put, sequence_of};
+use super::pieces::{CHUNK, MANIFEST, Stored, get, numbered, sequence_of, split};
 use super::{checked, unchecked};
 use crate::log::{Item, KEPT_SNAPSHOTS, LogError, Part, Visitor};
 
@@ -28,11 +28,14 @@ use crate::log::{Item, KEPT_SNAPSHOTS, LogError, Part, Visitor};
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a store that this process just closed may take to let go of its file.
 const CLOSING: Duration = Duration::from_secs(10);
-/// Bytes of chunks written, and keys removed, between two syncs, each followed by a pause that leaves
-/// the disk to records. sled reuses a segment of its file (512 KiB) about two segments after its content
-/// was moved, so a sync must come before that, or the only durable copy would be written over.
-const BYTES_PER_PAUSE: usize = 256 * 1024;
-const REMOVALS_PER_PAUSE: usize = 64;
+/// Most bytes of values written, or keys removed, between two syncs, each followed by a pause that leaves
+/// the disk to records. sled writes over a segment of its file (512 KiB) as soon as one more segment is full
+/// after the one that its content was moved to. A sync must come before that, or the only durable copy would
+/// be gone. What sled writes for these bytes is several times as much (a node that has changed often is written
+/// anew, both halves of one that is split, nodes that are moved out of segments to be freed), so a tenth of a
+/// segment is what one sync is for; the power-cut tests watch that what was written stays below a segment.
+const BYTES_PER_PAUSE: usize = 48 * 1024;
+const REMOVALS_PER_PAUSE: usize = 16;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Bytes of the disk that a snapshot leaves to records, but at most this part of the file system: a full
 /// disk ends the service, a snapshot that is late only lets the log grow.
@@ -68,6 +71,12 @@ impl Snapshots {
     /// Opens the database. The caller holds the lock of the store.
     pub(super) fn open(dir: &Path) -> Result<Self, LogError> {
         remove_half_written(dir)?;
+        // A process that was killed leaves what is not durable, and sled makes a durable index of it; itself it
+        // syncs the file before only where there is something to clear behind the last entry.
+        let path = dir.join("db");
+        if path.exists() {
+            sync(&path)?;
+        }
         let begun = Instant::now();
         let db = loop {
             match config(dir).open() {
@@ -84,7 +93,6 @@ impl Snapshots {
         };
         // Opening can replace sled's own index file.
         sync(dir)?;
-        let path = dir.join("db");
         let file = File::options().read(true).write(true).open(&path);
         let file = file.map_err(|error| LogError::io("open", path, error))?;
         Ok(Self { db, file, dir: dir.to_owned() })
@@ -158,21 +166,16 @@ impl Snapshots {
         let mut hashes = Vec::new();
         let mut unsynced = 0;
         for (index, chunk) in (0..).zip(chunks) {
-            self.put(Stored::Chunk { snapshot, index }, &chunk)?;
-            hashes.push(Hash::of(&chunk));
-            unsynced += chunk.len();
-            if unsynced >= BYTES_PER_PAUSE {
-                unsynced = 0;
-                self.make_durable()?;
-                if let Err(error) = self.room() {
-                    self.remove(numbered(CHUNK, snapshot), numbered(CHUNK, snapshot + 1))?;
-                    return Err(error);
-                }
-                std::thread::sleep(PAUSE);
+            if let Err(error) = self.room() {
+                self.remove(numbered(CHUNK, snapshot), numbered(CHUNK, snapshot + 1))?;
+                return Err(error);
             }
+            self.put(Stored::Chunk { snapshot, index }, &chunk, &mut unsynced)?;
+            hashes.push(Hash::of(&chunk));
         }
         self.make_durable()?;
-        self.put(Stored::Manifest(snapshot), &checked(&Manifest { link: at, chunks: hashes }))?;
+        let manifest = checked(&Manifest { link: at, chunks: hashes });
+        self.put(Stored::Manifest(snapshot), &manifest, &mut 0)?;
         self.make_durable()
     }
 
@@ -186,15 +189,18 @@ impl Snapshots {
         self.remove(numbered(CHUNK, between.0), numbered(CHUNK, between.1))
     }
 
-    fn put(&self, stored: Stored, bytes: &[u8]) -> Result<(), LogError> {
-        let mut batch = Batch::default();
-        put(&mut batch, stored, bytes)?;
-        self.apply(batch)
-    }
-
-    /// Applies a batch; durable only after [`Self::make_durable`].
-    fn apply(&self, batch: Batch) -> Result<(), LogError> {
-        self.db.apply_batch(batch).map_err(|error| LogError::io("write", &self.dir, error))
+    /// Writes an item. What is not durable is counted, and made durable before it is too much.
+    fn put(&self, stored: Stored, bytes: &[u8], unsynced: &mut usize) -> Result<(), LogError> {
+        for (key, value) in split(stored, bytes)? {
+            if *unsynced + value.len() > BYTES_PER_PAUSE {
+                self.make_durable()?;
+                std::thread::sleep(PAUSE);
+                *unsynced = 0;
+            }
+            *unsynced += value.len();
+            self.db.insert(key, value).map_err(|error| LogError::io("write", &self.dir, error))?;
+        }
+        Ok(())
     }
 
     fn make_durable(&self) -> Result<(), LogError> {
@@ -234,7 +240,7 @@ impl Snapshots {
             if removed == 0 {
                 return Ok(());
             }
-            self.apply(batch)?;
+            self.db.apply_batch(batch).map_err(|error| LogError::io("write", &self.dir, error))?;
             self.make_durable()?;
             std::thread::sleep(PAUSE);
         }

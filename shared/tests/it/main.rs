@@ -8,3 +8,4 @@ mod placement;
 mod records;
 mod recovery;
 mod toy;
+mod witness;

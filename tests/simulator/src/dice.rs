@@ -4,6 +4,7 @@
 use headroom_core::Millis;
 
 /// Numbers from a seed.
+#[derive(Debug)]
 pub struct Dice(fastrand::Rng);
 
 impl Dice {

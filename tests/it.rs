@@ -11,6 +11,7 @@ mod grace_faketime;
 mod hostile;
 mod kills;
 mod licenses;
+mod overload;
 mod purity;
 mod reasons;
 mod storage;

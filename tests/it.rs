@@ -12,6 +12,7 @@ mod hostile;
 mod kills;
 mod licenses;
 mod overload;
+mod partitions;
 mod purity;
 mod reasons;
 mod storage;

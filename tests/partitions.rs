@@ -214,7 +214,7 @@ async fn partitions(way: Way, fate: Fate) {
     network.heal();
     let healed = Instant::now();
     agree(&deployment, [&cut, &whole]).await;
-    println!("{way:?} {fate:?}: the books agreed {:?} after the end of the partition", healed.elapsed());
+    eprintln!("{way:?} {fate:?}: the books agreed {:?} after the end of the partition", healed.elapsed());
     let calls = deployment.pool().calls_pool().await.expect("the pool");
     assert_eq!((calls.in_use as usize, calls.over_commit as usize), (LIMIT + 16, 16), "{calls:?}");
     for caller in [&mut cut, &mut whole] {

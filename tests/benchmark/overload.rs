@@ -58,6 +58,9 @@ const TRIAL: Duration = Duration::from_secs(4);
 /// The pool takes back what ended at latest after this, also while it is overloaded.
 const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 
+/// A load that runs so late is no load of the pool.
+const BUSY_MILLIS: f64 = 100.0;
+
 /// Runs it, prints what was seen, and says whether every promise was kept.
 ///
 /// # Errors
@@ -95,6 +98,12 @@ pub(crate) async fn measure(options: &Options) -> Result<bool> {
     }
     println!("  decided by the pool in each second of the overload: {}", over.course());
     println!("  and after it: {}", after.course());
+    let lag = before.lag().max(over.lag()).max(after.lag());
+    ensure!(
+        lag < BUSY_MILLIS,
+        "the load itself ran {lag:.0} ms late: this machine, not the pool, was overloaded, and nothing is judged; \
+         give the pool less --share, or the machine less to do"
+    );
     let mut kept = judge(&load, options, &before, &over, &after);
     kept &= promise(
         "after the last call nothing is left that the pool has not taken back",

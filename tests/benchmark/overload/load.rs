@@ -22,7 +22,7 @@ use headroom_shared::tls::NodeBundle;
 use headroom_tests::peer::one_leg;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::HOLD;
 use super::tally::{Answer, Second};
@@ -30,6 +30,8 @@ use super::tally::{Answer, Second};
 /// How often new calls are placed.
 const PACE: Duration = Duration::from_millis(5);
 const TICK: Duration = Duration::from_secs(1);
+/// How often is looked how late tasks run.
+const LAG: Duration = Duration::from_millis(20);
 /// How long a media server waits for a decision.
 const BUDGET: Duration = Duration::from_millis(900);
 
@@ -121,6 +123,7 @@ impl Load {
         for (number, bundle) in bundles.iter().enumerate() {
             nodes.push(start_node(number, bundle, management, &shutdown, &noted).await?);
         }
+        tokio::spawn(lag(Arc::clone(&noted), shutdown.clone()));
         let load = Self { nodes, shutdown, noted };
         headroom_deploy::wait::until("contact of all nodes", Duration::from_secs(60), async || {
             if load.quiet() { Ok(()) } else { Err(load.rest()) }
@@ -238,6 +241,15 @@ async fn tick(agent: Arc<Agent>) {
         if agent.submit(Command::Tick { synchronized: clock::synchronized() }).await.is_err() {
             return;
         }
+    }
+}
+
+/// Notes how late tasks of this program run.
+async fn lag(noted: Arc<Noted>, shutdown: Shutdown) {
+    while !shutdown.triggered() {
+        let due = Instant::now() + LAG;
+        sleep_until(due).await;
+        noted.note(due, |second| second.lags.push(millis(due.elapsed())));
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Second {
     pub(crate) ends: Vec<f64>,
     /// Milliseconds until the pool had taken back what ended.
     pub(crate) taken_back: Vec<f64>,
+    /// Milliseconds by which tasks of this program ran late.
+    pub(crate) lags: Vec<f64>,
 }
 
 impl Second {
@@ -208,6 +210,11 @@ impl Phase {
     /// Milliseconds that so large a share of what ended waited at most until the pool had taken it back.
     pub(crate) fn taken_back(&self, share: f64) -> f64 {
         quantile(&self.seconds, share, |second| &second.taken_back)
+    }
+
+    /// Milliseconds by which nine tenths of this program's tasks ran late at most.
+    pub(crate) fn lag(&self) -> f64 {
+        quantile(&self.seconds, 0.9, |second| &second.lags)
     }
 
     /// The most seconds in a row in which the pool took nothing back of what ended in them.

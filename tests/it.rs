@@ -11,6 +11,8 @@ mod grace_faketime;
 mod hostile;
 mod kills;
 mod licenses;
+mod overload;
+mod partitions;
 mod purity;
 mod reasons;
 mod storage;

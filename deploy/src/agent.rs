@@ -2,6 +2,7 @@
 //! list legs and read the status.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use headroom_proto::admission;
@@ -12,9 +13,11 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::pool::unix_channel;
 use crate::{Error, Result};
 
 /// How long one request may take: well above any decision's budget.
@@ -92,6 +95,7 @@ pub struct Agent {
     /// The node's name.
     pub name: String,
     address: SocketAddr,
+    socket: Option<PathBuf>,
     rpc: AdmissionServiceClient<Channel>,
 }
 
@@ -104,7 +108,15 @@ impl Agent {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|e| Error::Unreadable { what: address.to_string(), problem: e.to_string() })?;
         let rpc = AdmissionServiceClient::new(endpoint.timeout(LIMIT).connect_lazy());
-        Ok(Self { name: name.to_owned(), address, rpc })
+        Ok(Self { name: name.to_owned(), address, socket: None, rpc })
+    }
+
+    /// The node at an address that cannot be reached from here, through the socket in its state folder. Must
+    /// be called within a runtime.
+    #[must_use]
+    pub fn at_socket(name: &str, address: SocketAddr, socket: PathBuf) -> Self {
+        let rpc = AdmissionServiceClient::new(unix_channel(&socket));
+        Self { name: name.to_owned(), address, socket: Some(socket), rpc }
     }
 
     /// Where it is.
@@ -155,10 +167,6 @@ impl Agent {
         content: &str,
         body: Vec<u8>,
     ) -> std::result::Result<(u16, Vec<u8>), String> {
-        let stream = TcpStream::connect(self.address).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        let connection = tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -166,11 +174,10 @@ impl Agent {
             .header("content-type", content)
             .body(Full::new(Bytes::from(body)))
             .map_err(|e| e.to_string())?;
-        let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
-        connection.abort();
-        Ok((status, body.to_vec()))
+        match &self.socket {
+            Some(socket) => speak(UnixStream::connect(socket).await, request).await,
+            None => speak(TcpStream::connect(self.address).await, request).await,
+        }
     }
 
     /// Asks for a call.
@@ -244,6 +251,22 @@ impl Agent {
             .await;
         answer.map(tonic::Response::into_inner).map_err(rpc("GetStatus"))
     }
+}
+
+/// One request on a connection of its own.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    connected: std::io::Result<S>,
+    request: Request<Full<Bytes>>,
+) -> std::result::Result<(u16, Vec<u8>), String> {
+    let stream = connected.map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
+    connection.abort();
+    Ok((status, body.to_vec()))
 }
 
 /// Wraps a refusal with the method's name.

@@ -5,7 +5,7 @@ mod check;
 mod options;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::agent::Agent;
@@ -16,7 +16,7 @@ use crate::process::{self, Launch, Service};
 use crate::record::{Process, Record};
 use crate::{Error, Result};
 
-pub use options::Options;
+pub use options::{Options, Place};
 
 /// A conferencing node of the fleet.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub struct Fleet {
     nodes: Vec<Node>,
 }
 
+const LOCALHOST: [u8; 4] = [127, 0, 0, 1];
+
 /// Words as arguments.
 fn args<const N: usize>(words: [&dyn AsRef<std::ffi::OsStr>; N]) -> Vec<OsString> {
     words.iter().map(|w| w.as_ref().to_owned()).collect()
@@ -80,7 +82,7 @@ impl Fleet {
         record.supervisor = Some(Process::of("headroom-deploy", std::process::id()));
         record.write(&layout)?;
 
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let nowhere = SocketAddr::from((LOCALHOST, 0));
         let pool = Pool::new(&layout.admin_socket());
         let mut fleet = Self {
             layout,
@@ -204,6 +206,7 @@ impl Fleet {
             program: self.program(program),
             args: all,
             env: Vec::new(),
+            namespace: self.options.places.get(state).map(|place| place.namespace.clone()),
             log: self.layout.log(state),
         }
     }
@@ -224,7 +227,8 @@ impl Fleet {
             0 => self.options.ports.1,
             known => known,
         };
-        let listen = format!("127.0.0.1:{port}");
+        let host = self.options.places.get("management").map_or(IpAddr::from(LOCALHOST), |p| p.management);
+        let listen = SocketAddr::new(host, port).to_string();
         // only what bundles say; the nodes here are led through their links
         let address = format!("https://{listen}");
         let metrics = format!("127.0.0.1:{}", metrics_port(self.options.ports.1));
@@ -272,7 +276,7 @@ impl Fleet {
             self.enrol(name).await?;
         }
         let link = Link::open(self.management_address).await?;
-        let agent = Agent::new(name, SocketAddr::from(([127, 0, 0, 1], port)))?;
+        let agent = Agent::new(name, SocketAddr::from((LOCALHOST, port)))?;
         let (extra, env) = (Vec::new(), Vec::new());
         self.nodes.push(Node { name: name.to_owned(), link, agent, extra, env, service: None, port });
         self.start_node(name).await
@@ -297,7 +301,13 @@ impl Fleet {
         let node = self.node(name)?;
         let port = if node.agent.address().port() == 0 { node.port } else { node.agent.address().port() };
         let listen = format!("127.0.0.1:{port}");
-        let management = format!("https://{}", node.link.address());
+        let place = self.options.places.get(name);
+        let reached = match place {
+            Some(place) => SocketAddr::new(place.management, self.management_address.port()),
+            None => node.link.address(),
+        };
+        let management = format!("https://{reached}");
+        let socket = place.map(|_| self.layout.agent_socket(name));
         let bundle = self.layout.bundle(name);
         let mut words =
             args([&"serve", &"--bundle", &bundle, &"--listen", &listen, &"--management", &management]);
@@ -317,7 +327,10 @@ impl Fleet {
         let node = self.node_mut(name)?;
         node.service = Some(service);
         if let Ok(address) = &found {
-            node.agent = Agent::new(name, *address)?;
+            node.agent = match socket {
+                Some(socket) => Agent::at_socket(name, *address, socket),
+                None => Agent::new(name, *address)?,
+            };
         }
         self.note()?;
         found.map(drop)

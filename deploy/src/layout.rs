@@ -81,6 +81,12 @@ impl Layout {
         self.root.join("license.txt")
     }
 
+    /// The socket of a conferencing node's local interface.
+    #[must_use]
+    pub fn agent_socket(&self, node: &str) -> PathBuf {
+        self.service(node).join("conferencing-node.sock")
+    }
+
     /// The administration socket of the management node.
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {

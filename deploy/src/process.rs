@@ -53,6 +53,8 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// Variables besides the inherited ones.
     pub env: Vec<(String, OsString)>,
+    /// The network namespace it runs in, when that is not this one.
+    pub namespace: Option<PathBuf>,
     /// Where its output goes.
     pub log: PathBuf,
 }
@@ -120,7 +122,17 @@ impl Service {
         }
         let log = File::options().create(true).append(true).open(&launch.log).map_err(Error::io(doing()))?;
         let both = log.try_clone().map_err(Error::io(doing()))?;
-        let mut command = command(&launch.program);
+        let mut command = match &launch.namespace {
+            None => command(&launch.program),
+            // It becomes the program: the process id is the same.
+            Some(namespace) => {
+                let mut command = command(Path::new("nsenter"));
+                let mut net = OsString::from("--net=");
+                net.push(namespace);
+                command.arg(net).arg("--").arg(&launch.program);
+                command
+            }
+        };
         command.args(&launch.args).stdin(Stdio::null()).stdout(log).stderr(both).kill_on_drop(true);
         command.envs(launch.env.iter().map(|(name, value)| (name, value)));
         // a group of its own: Ctrl-C in the terminal reaches the supervisor, which ends all in order

@@ -143,6 +143,15 @@ pub enum SubmitError {
     Stopped,
 }
 
+/// How many commands were refused undecided since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// At once, because too many waited before them.
+    pub overloaded: u64,
+    /// Because they had waited too long.
+    pub expired: u64,
+}
+
 /// Why a committer stopped by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
@@ -232,6 +241,12 @@ impl<M: Machine> Handle<M> {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.shared.queue.len()
+    }
+
+    /// How many commands were refused undecided.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.shared.queue.refused()
     }
 
     /// Whether a snapshot is being written.

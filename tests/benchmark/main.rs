@@ -9,11 +9,13 @@ mod held;
 mod lease;
 mod measure;
 mod node;
+mod overload;
 mod peers;
 mod rig;
 mod space;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -46,6 +48,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// Offer a slowed pool three times what it sustains; fails unless what is promised of that is kept.
+    Overload(overload::Options),
     /// Serve the echoes.
     #[command(hide = true)]
     Echo {
@@ -71,13 +75,17 @@ enum Part {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     headroom_shared::tls::install_provider();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         match &cli.role {
-            Some(Role::Echo { folder }) => echo::serve(folder).await,
-            None => run(&cli).await,
+            Some(Role::Echo { folder }) => echo::serve(folder).await.map(|()| ExitCode::SUCCESS),
+            Some(Role::Overload(options)) => {
+                let kept = overload::measure(options).await?;
+                Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            None => run(&cli).await.map(|()| ExitCode::SUCCESS),
         }
     })
 }

@@ -32,15 +32,20 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A pool in a new folder.
+    /// A pool in a new folder, with sessions that need no heartbeat.
     pub(crate) async fn start() -> Result<Self> {
+        Self::start_with(Some(TTL)).await
+    }
+
+    /// A pool in a new folder; sessions live as long as usual, unless it is said how long.
+    pub(crate) async fn start_with(session_ttl: Option<&str>) -> Result<Self> {
         let binaries =
             std::env::current_exe()?.ancestors().nth(2).context("a folder of programs")?.to_owned();
         let folder = tempfile::tempdir()?;
         let options = Options {
             nodes: Vec::new(),
             capacity: CAPACITY.into(),
-            session_ttl: Some(TTL.into()),
+            session_ttl: session_ttl.map(str::to_owned),
             ..Options::standard(binaries, folder.path().join("state")).on_free_ports()
         };
         Ok(Self { fleet: Fleet::start(options).await?, enrolled: 0, _folder: folder })
@@ -48,6 +53,11 @@ impl Rig {
 
     /// The identities of so many new nodes.
     pub(crate) async fn nodes(&mut self, count: usize) -> Result<Vec<Bundle>> {
+        Ok(self.bundles(count).await?.iter().map(|text| Bundle::parse(text)).collect())
+    }
+
+    /// The same, as they are written into files.
+    pub(crate) async fn bundles(&mut self, count: usize) -> Result<Vec<String>> {
         let channel = unix_channel(&self.fleet.layout().admin_socket());
         let mut enrolling = tokio::task::JoinSet::new();
         for number in self.enrolled..self.enrolled + count {
@@ -58,7 +68,7 @@ impl Rig {
         self.enrolled += count;
         let mut bundles = Vec::with_capacity(count);
         while let Some(added) = enrolling.join_next().await {
-            bundles.push(Bundle::parse(&added??.into_inner().bundle));
+            bundles.push(added??.into_inner().bundle);
         }
         Ok(bundles)
     }

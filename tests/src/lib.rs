@@ -5,6 +5,7 @@ pub mod askers;
 mod bundle;
 pub mod known;
 pub mod licensing;
+pub mod network;
 pub mod peer;
 mod programs;
 pub mod write_log;

@@ -54,6 +54,17 @@ fn tool(variable: &str, usual: impl FnOnce() -> Option<PathBuf>) -> PathBuf {
     })
 }
 
+/// A program of the system's, wherever this user's search path ends.
+///
+/// # Panics
+/// When it is not installed.
+pub(crate) fn system(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.exists());
+    found.unwrap_or_else(|| panic!("`{name}` is not installed: run `tests/run tools`"))
+}
+
 fn venv() -> PathBuf {
     repository().join("target/tools/venv")
 }

@@ -1,6 +1,17 @@
 //! How a fleet is made.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+/// A service's place in a network that is not this machine's own.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The file of the network namespace it runs in.
+    pub namespace: PathBuf,
+    /// The management node: where it serves. A conferencing node: where it reaches the management node.
+    pub management: IpAddr,
+}
 
 /// How a fleet is made.
 #[derive(Debug, Clone)]
@@ -21,6 +32,9 @@ pub struct Options {
     pub grace: Option<String>,
     /// `--budget` of the conferencing nodes: how long a media server waits for a decision.
     pub budget: Option<String>,
+    /// Services that do not run in this machine's own network: `management`, or a node's name. Such a node
+    /// has no use for its link.
+    pub places: BTreeMap<String, Place>,
 }
 
 impl Options {
@@ -36,6 +50,7 @@ impl Options {
             session_ttl: None,
             grace: None,
             budget: None,
+            places: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What waits to be decided: a queue for each class, most urgent first.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use headroom_core::machine::{Class, Machine};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::{Done, OVERLOAD_RETRY, SubmitError};
+use super::{Done, OVERLOAD_RETRY, Refused, SubmitError};
 
 /// Number of classes.
 pub(super) const CLASSES: usize = Class::ALL.len();
@@ -41,6 +42,8 @@ pub(super) struct Queue<M: Machine> {
     inner: Mutex<Inner<M>>,
     arrival: Notify,
     limit: usize,
+    overloaded: AtomicU64,
+    expired: AtomicU64,
 }
 
 struct Inner<M: Machine> {
@@ -60,7 +63,8 @@ pub(super) struct Room {
 impl<M: Machine> Queue<M> {
     pub(super) fn new(limit: usize) -> Self {
         let inner = Inner { classes: std::array::from_fn(|_| VecDeque::new()), closed: false };
-        Self { inner: Mutex::new(inner), arrival: Notify::new(), limit }
+        let (overloaded, expired) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { inner: Mutex::new(inner), arrival: Notify::new(), limit, overloaded, expired }
     }
 
     /// Adds a command. One with a time limit is refused when `limit` commands would be decided
@@ -80,6 +84,7 @@ impl<M: Machine> Queue<M> {
             let waiting = inner.classes[..=class].iter().map(VecDeque::len).sum();
             if waiting >= self.limit {
                 let limit = self.limit;
+                self.overloaded.fetch_add(1, Ordering::Relaxed);
                 return Err(SubmitError::Overloaded { waiting, limit, retry_after: OVERLOAD_RETRY });
             }
         }
@@ -102,6 +107,7 @@ impl<M: Machine> Queue<M> {
             {
                 if next.expired(now) {
                     next.refuse(now);
+                    self.expired.fetch_add(1, Ordering::Relaxed);
                 } else {
                     taken.push_back(next);
                     left -= 1;
@@ -110,9 +116,22 @@ impl<M: Machine> Queue<M> {
         }
     }
 
-    /// Refuses whatever has waited beyond its limit.
-    pub(super) fn sweep(&self) {
-        self.lock().classes.iter_mut().for_each(refuse_late);
+    /// Refuses whatever has waited beyond its limit, here and in what was taken from here.
+    pub(super) fn sweep(&self, taken: &mut VecDeque<Waiting<M>>) {
+        let late: u64 = self.lock().classes.iter_mut().map(refuse_late).sum();
+        self.expired.fetch_add(late, Ordering::Relaxed);
+        self.sweep_taken(taken);
+    }
+
+    /// Refuses whatever has waited beyond its limit in what was taken from here.
+    pub(super) fn sweep_taken(&self, taken: &mut VecDeque<Waiting<M>>) {
+        self.expired.fetch_add(refuse_late(taken), Ordering::Relaxed);
+    }
+
+    /// How much was refused so far.
+    pub(super) fn refused(&self) -> Refused {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Refused { overloaded: count(&self.overloaded), expired: count(&self.expired) }
     }
 
     /// Nothing is accepted from now on.
@@ -152,16 +171,19 @@ impl<M: Machine> Queue<M> {
     }
 }
 
-/// Refuses whatever has waited beyond its limit.
-pub(super) fn refuse_late<M: Machine>(waiting: &mut VecDeque<Waiting<M>>) {
+/// Refuses whatever has waited beyond its limit. Answers how much that was.
+fn refuse_late<M: Machine>(waiting: &mut VecDeque<Waiting<M>>) -> u64 {
     let now = Instant::now();
+    let mut count = 0;
     if waiting.iter().any(|next| next.expired(now)) {
         let (late, timely) = std::mem::take(waiting).into_iter().partition(|next| next.expired(now));
         *waiting = timely;
         for next in VecDeque::<Waiting<M>>::into_iter(late) {
             next.refuse(now);
+            count += 1;
         }
     }
+    count
 }
 
 /// How many of each class are taken. First a thirty-second part of the room for every class, so

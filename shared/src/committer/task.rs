@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::growth::Growth;
-use super::queue::{self, Reply, Room, Waiting};
+use super::queue::{Reply, Room, Waiting};
 use super::recover::Recovered;
 use super::{CommitError, Committed, Done, Options, Shared, View};
 use crate::log::{AppendError, Log, LogError, Sealed};
@@ -182,8 +182,7 @@ impl<M: Machine> Task<M> {
                 () = self.shared.queue.arrival(), if room => {}
                 () = until(lingers), if !self.sequencer.is_flying() => {}
                 () = tokio::time::sleep(SWEEP), if waiting => {
-                    self.shared.queue.sweep();
-                    queue::refuse_late(&mut self.taken);
+                    self.shared.queue.sweep(&mut self.taken);
                 }
             }
         }
@@ -214,7 +213,7 @@ impl<M: Machine> Task<M> {
             self.shared.queue.take(self.room(), &mut self.taken);
         } else {
             // What the batch before had no room for may have waited too long by now.
-            queue::refuse_late(&mut self.taken);
+            self.shared.queue.sweep_taken(&mut self.taken);
         }
         if self.taken.is_empty() {
             return 0;

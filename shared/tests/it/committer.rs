@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headroom_core::machine::Class;
-use headroom_shared::committer::{CommitError, Handle, Options, SubmitError};
+use headroom_shared::committer::{CommitError, Handle, Options, Refused, SubmitError};
 use headroom_shared::faulty_log::FaultyLog;
 use headroom_shared::memory_log::MemoryLog;
 use tokio::task::JoinHandle;
@@ -237,6 +237,7 @@ async fn an_overloaded_queue_refuses_at_once_what_has_a_limit_but_not_what_is_mo
     let refused = handle.submit_within(Command::Add(0, 1000), limit).await.unwrap_err();
     assert!(matches!(refused, SubmitError::Overloaded { waiting: 3, limit: 3, .. }), "{refused}");
     assert_eq!(refused.to_string(), "overloaded: 3 commands wait, at most 3 may; try again in 500 ms");
+    assert_eq!(handle.refused(), Refused { overloaded: 1, expired: 0 });
     asked.push(ask(&handle, Command::Add(0, 1)));
     let urgent = handle.clone();
     asked.push(tokio::spawn(async move { urgent.submit_within(Command::Beat, limit).await }));
@@ -257,6 +258,7 @@ async fn a_command_that_waited_too_long_is_dropped_undecided_even_while_the_log_
     let limit = Duration::from_millis(20);
     let refused = handle.submit_within(Command::Add(0, 1000), limit).await.unwrap_err();
     assert!(matches!(refused, SubmitError::Expired { limit: l, waited } if l == limit && waited > l));
+    assert_eq!(handle.refused(), Refused { overloaded: 0, expired: 1 });
     log.resume();
     for answer in asked {
         answer.await.unwrap().unwrap();

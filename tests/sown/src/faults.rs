@@ -18,14 +18,14 @@ const ADMIN: &str = "management-node/core/src/admin.rs";
 pub(crate) const ACTIVATION: &str = "management-node/core/src/activation.rs";
 const POOL_SNAPSHOT: &str = "management-node/core/src/snapshot.rs";
 const COMMIT: &str = "shared/core/src/commit.rs";
-const NODE: &str = "conferencing-node/core/src/machine.rs";
+pub(crate) const NODE: &str = "conferencing-node/core/src/machine.rs";
 pub(crate) const NODE_APPLY: &str = "conferencing-node/core/src/apply.rs";
 const NODE_STATE: &str = "conferencing-node/core/src/state.rs";
-const NODE_TICK: &str = "conferencing-node/core/src/tick.rs";
+pub(crate) const NODE_TICK: &str = "conferencing-node/core/src/tick.rs";
 pub(crate) const ADMIT: &str = "conferencing-node/core/src/admit.rs";
 pub(crate) const ANSWER: &str = "conferencing-node/core/src/answer.rs";
 const FAILURE: &str = "conferencing-node/core/src/failure.rs";
-const GRACE: &str = "conferencing-node/core/src/grace.rs";
+pub(crate) const GRACE: &str = "conferencing-node/core/src/grace.rs";
 pub(crate) const MUTATION: &str = "conferencing-node/core/src/mutation.rs";
 const PREPARE: &str = "conferencing-node/core/src/prepare.rs";
 pub(crate) const RECONCILE: &str = "conferencing-node/core/src/reconcile.rs";
@@ -254,11 +254,6 @@ pub const FAULTS: &[Fault] = &[
         )],
     },
     Fault {
-        name: "restart-lowers-age",
-        what: "a reboot forgets how long the machine has been up since",
-        edits: &[edit(GRACE, "next.age = self.age.plus(r.boot);", "next.age = self.age;")],
-    },
-    Fault {
         name: "any-clock-believed",
         what: "the wall clock is believed as soon as a machine is up",
         edits: &[edit(
@@ -275,29 +270,6 @@ pub const FAULTS: &[Fault] = &[
             "wall_unknown: next.wall_unknown || next.off_since.is_some(),",
             "wall_unknown: next.wall_unknown,",
         )],
-    },
-    Fault {
-        name: "time-off-forgotten",
-        what: "the time that a machine was off does not count",
-        edits: &[edit(
-            GRACE,
-            "next.age = next.age.plus(booted_at.since(from));",
-            "next.age = next.age.max(booted_at.since(from));",
-        )],
-    },
-    Fault {
-        name: "set-clock-believed",
-        what: "a clock that somebody set counts as synchronized until the kernel is asked again",
-        edits: &[edit(
-            NODE,
-            "let synchronized = volatile.synchronized && moved <= SET;",
-            "let synchronized = volatile.synchronized && moved <= u64::MAX;",
-        )],
-    },
-    Fault {
-        name: "clock-not-saved",
-        what: "a node that decides nothing does not save its clocks",
-        edits: &[edit(NODE_TICK, "if grace.stale(&r, SAVE) ||", "if grace.stale(&r, SAVE.times(600)) ||")],
     },
     Fault {
         name: "grace-without-end",
@@ -371,15 +343,6 @@ pub const FAULTS: &[Fault] = &[
         edits: &[edit(RECONCILE, "        if !known {\n", "        if known {\n")],
     },
     // ------------------------------------------------------------ the node: what ends a call
-    Fault {
-        name: "impatient",
-        what: "calls of a media server that has been silent for some minutes are ended",
-        edits: &[edit(
-            NODE_TICK,
-            "let after = volatile.options.orphan_after;",
-            "let after = SILENT.max(Millis(0)).min(volatile.options.orphan_after);",
-        )],
-    },
     Fault {
         name: "late-denial-cuts",
         what: "a denial that comes after the node decided for itself ends the call",

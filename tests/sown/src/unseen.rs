@@ -4,7 +4,8 @@
 
 use crate::Fault;
 use crate::faults::{
-    ACTIVATION, ADMIT, ANSWER, MUTATION, NODE_APPLY, POOL_APPLY, RECONCILE, SESSION, VENDOR, edit,
+    ACTIVATION, ADMIT, ANSWER, GRACE, MUTATION, NODE, NODE_APPLY, NODE_TICK, POOL_APPLY, RECONCILE, SESSION,
+    VENDOR, edit,
 };
 
 /// Each fault, and why no world shows it.
@@ -164,5 +165,61 @@ pub const UNSEEN: &[(Fault, &str)] = &[
             edits: &[edit(SESSION, "return Ok((id, Kin::Clone));", "return Ok((id, Kin::Same));")],
         },
         "both machines run on by turns, and no promise is checked for whose books a holder has",
+    ),
+    (
+        Fault {
+            name: "restart-lowers-age",
+            what: "a reboot forgets how long the machine has been up since",
+            edits: &[edit(GRACE, "next.age = self.age.plus(r.boot);", "next.age = self.age;")],
+        },
+        "worlds of weeks are two in 2 000",
+    ),
+    (
+        Fault {
+            name: "time-off-forgotten",
+            what: "the time that a machine was off does not count",
+            edits: &[edit(
+                GRACE,
+                "next.age = next.age.plus(booted_at.since(from));",
+                "next.age = next.age.max(booted_at.since(from));",
+            )],
+        },
+        "worlds of weeks are two in 2 000",
+    ),
+    (
+        Fault {
+            name: "set-clock-believed",
+            what: "a clock that somebody set counts as synchronized until the kernel is asked again",
+            edits: &[edit(
+                NODE,
+                "let synchronized = volatile.synchronized && moved <= SET;",
+                "let synchronized = volatile.synchronized && moved <= u64::MAX;",
+            )],
+        },
+        "worlds of weeks are two in 2 000: 5 591 and 9 221 show it",
+    ),
+    (
+        Fault {
+            name: "clock-not-saved",
+            what: "a node that decides nothing does not save its clocks",
+            edits: &[edit(
+                NODE_TICK,
+                "if grace.stale(&r, SAVE) ||",
+                "if grace.stale(&r, SAVE.times(600)) ||",
+            )],
+        },
+        "worlds of weeks are two in 2 000",
+    ),
+    (
+        Fault {
+            name: "impatient",
+            what: "calls of a media server that has been silent for some minutes are ended",
+            edits: &[edit(
+                NODE_TICK,
+                "let after = volatile.options.orphan_after;",
+                "let after = SILENT.max(Millis(0)).min(volatile.options.orphan_after);",
+            )],
+        },
+        "media servers are seldom silent for so long",
     ),
 ];

@@ -206,7 +206,7 @@ async fn start_node(
     noted: &Arc<Noted>,
 ) -> Result<Asked> {
     let bundle = NodeBundle::from_toml(bundle)?;
-    let channel = uplink::connect(&bundle, Some(&format!("https://{management}")))?;
+    let channel = uplink::endpoint(&bundle, Some(&format!("https://{management}")))?.connect_lazy();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let journal = Arc::new(MemoryLog::new(1));
     let settings = committer::Options { watch_records: 1 << 16, ..committer::Options::default() };
@@ -223,7 +223,7 @@ async fn start_node(
     handle.submit(started).await?;
     tokio::spawn(watch(handle.events(), Arc::clone(noted)));
     let agent = Agent::start(handle, clock, shutdown.clone());
-    tokio::spawn(uplink::run(Arc::clone(&agent), channel));
+    tokio::spawn(uplink::run(Arc::clone(&agent), channel, Box::new(uplink::jitter)));
     tokio::spawn(tick(Arc::clone(&agent)));
     Ok(Asked { agent, committer })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use headroom_simulator::run::{self, Failed, Figures};
+use headroom_simulator::run::{self, Failed, Figures, Progress};
 use headroom_simulator::story::{Telling, clock};
 
 /// Runs the machines of all three services in simulated worlds: virtual time, a hostile network, failing
@@ -52,8 +52,12 @@ fn main() -> anyhow::Result<ExitCode> {
     let threads = cli.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let began = Instant::now();
     let shown = AtomicU64::new(0);
-    let progress = |done: u64| {
+    let progress = |Progress { done, failed }: Progress<'_>| {
         let seconds = began.elapsed().as_secs();
+        if let Some(Failed { seed, violation }) = failed {
+            // At once: whoever ends a long run early has seen it.
+            let _ = writeln!(std::io::stderr(), "seed {seed} broke {}", violation.promise);
+        }
         if shown.fetch_max(seconds / 10, Ordering::Relaxed) < seconds / 10 {
             // Who does not listen does not need to know.
             let _ = writeln!(std::io::stderr(), "{done} of {} seeds, {seconds} s", cli.seeds);

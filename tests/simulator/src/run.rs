@@ -37,6 +37,15 @@ pub struct Failed {
     pub violation: Violation,
 }
 
+/// How far many seeds have come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Seeds that are done, or nearly.
+    pub done: u64,
+    /// The seed that was done just now, if it broke a promise.
+    pub failed: Option<&'a Failed>,
+}
+
 /// Runs a seed. A panic of a machine is a broken promise too.
 #[must_use]
 pub fn seed(seed: u64, telling: Telling) -> Outcome {
@@ -53,14 +62,14 @@ pub fn seed(seed: u64, telling: Telling) -> Outcome {
     }
 }
 
-/// Runs seeds on so many threads, until `failures` of them have broken a promise. `progress` is told now and
-/// then how many are done.
+/// Runs seeds on so many threads, until `failures` of them have broken a promise. `progress` is told
+/// after each.
 pub fn seeds(
     first: u64,
     count: u64,
     threads: usize,
     failures: usize,
-    progress: impl Fn(u64) + Sync,
+    progress: impl Fn(Progress<'_>) + Sync,
 ) -> (Figures, Vec<Failed>) {
     let next = AtomicU64::new(first);
     let end = first.saturating_add(count);
@@ -73,12 +82,11 @@ pub fn seeds(
             if number >= end || enough {
                 break;
             }
-            if let Some(violation) = one(number, &mut mine)
-                && let Ok(mut all) = all.lock()
-            {
-                all.1.push(Failed { seed: number, violation });
+            let failed = one(number, &mut mine).map(|violation| Failed { seed: number, violation });
+            progress(Progress { done: number - first + 1, failed: failed.as_ref() });
+            if let (Some(failed), Ok(mut all)) = (failed, all.lock()) {
+                all.1.push(failed);
             }
-            progress(number - first + 1);
         }
         if let Ok(mut all) = all.lock() {
             all.0.add(&mine);

@@ -12,7 +12,7 @@ use crate::state::{HolderId, LeaseKey, Pool, Tombstone};
 /// A leg still running so long after its release by force is an alarm.
 const ALARM_AFTER: Millis = Millis::SECOND.times(30);
 /// Most legs released by force whose node may or may not have heard of it, when books are compared.
-const MAX_UNTOLD: usize = 8;
+const MAX_COMPARED: usize = 8;
 
 impl Pool {
     /// Whether a leg was released by force and has not ended.
@@ -57,14 +57,15 @@ pub(crate) fn to_end(pool: &Pool, holder: HolderId) -> Vec<LegId> {
 }
 
 /// Whether a node's legs are the holder's leases, and perhaps some that were taken back by force: it may
-/// have heard of each of those or not. With very many of them nothing can be said.
+/// have heard of each of those or not, or had not when it said this, if that was long on the way. With very many
+/// of them nothing can be said.
 pub(crate) fn agrees(pool: &Pool, holder: HolderId, set: LegSet, legs: LegSet) -> bool {
-    let untold: Vec<_> = pool.untold(holder).take(MAX_UNTOLD + 1).collect();
-    if untold.len() > MAX_UNTOLD {
+    let buried: Vec<_> = pool.tombstones_of(holder).take(MAX_COMPARED + 1).collect();
+    if buried.len() > MAX_COMPARED {
         return true;
     }
     let mut possible = vec![set];
-    for (key, tombstone) in untold {
+    for (key, tombstone) in buried {
         for at in 0..possible.len() {
             let mut with = possible[at];
             with.add(&key.leg, &tombstone.call, &tombstone.charge);

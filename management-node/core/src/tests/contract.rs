@@ -195,6 +195,22 @@ fn a_forced_release_reaches_the_node_and_the_leg_is_not_adopted_again() {
     assert!(f.grants(&mut again, one("1")), "once it ended the id is free again");
 }
 
+#[test]
+fn a_heartbeat_that_was_long_on_the_way_and_counts_a_revoked_leg_is_no_drift() {
+    let mut f = Fixture::with_ten();
+    let mut a = f.node("a");
+    assert!(f.grants(&mut a, one("1")));
+    let before = f.held(&a);
+    f.force(&a, "1").expect("held");
+    let leg = LegId::new("1").expect("id");
+    f.beat(&a, LegSet::default(), vec![leg]).expect("in session");
+    // Said before the node had heard of it, and delivered after it told its media server.
+    let late = f.beat(&a, before, Vec::new()).expect("in session");
+    assert!(!late.report_required);
+    f.release(&mut a, "1");
+    assert!(f.beat(&a, before, Vec::new()).expect("in session").report_required, "it is drift by now");
+}
+
 fn names(f: &Fixture) -> Vec<&'static str> {
     f.bench.state.alarms(&f.bench.volatile.view(), f.now.wall).iter().map(|alarm| alarm.name).collect()
 }

@@ -314,32 +314,6 @@ where
         };
         server = server.tls_config(tls).map_err(wrong)?;
     }
-    run(server, routes.into(), incoming, address, patience, shutdown).await
-}
-
-fn server(patience: Patience) -> Server {
-    Server::builder()
-        .accept_http1(true)
-        .timeout(patience.request)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_connection_age(CONNECTION_AGE)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
-        .http2_max_header_list_size(MAX_HEADERS)
-}
-
-async fn run<I, IO>(
-    mut server: Server,
-    routes: Routes,
-    incoming: I,
-    address: &str,
-    patience: Patience,
-    shutdown: &Shutdown,
-) -> Result<(), ServeError>
-where
-    I: Stream<Item = io::Result<IO>> + Send,
-    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
     // Without a pause, a process that is out of file descriptors would spin on this error.
     let incoming = incoming.then(async |connection| {
         if let Err(error) = &connection {
@@ -348,7 +322,7 @@ where
         }
         connection
     });
-    let serving = server.add_routes(routes).serve_with_incoming_shutdown(incoming, shutdown.wait());
+    let serving = server.add_routes(routes.into()).serve_with_incoming_shutdown(incoming, shutdown.wait());
     let deadline = async {
         shutdown.wait().await;
         tokio::time::sleep(patience.drain).await;
@@ -363,6 +337,17 @@ where
             Ok(())
         }
     }
+}
+
+fn server(patience: Patience) -> Server {
+    Server::builder()
+        .accept_http1(true)
+        .timeout(patience.request)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_connection_age(CONNECTION_AGE)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+        .http2_max_header_list_size(MAX_HEADERS)
 }
 
 /// The standard services could not be added.

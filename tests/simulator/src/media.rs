@@ -171,8 +171,9 @@ impl World {
         }
         let ask = AskId(self.nodes[at].next_name());
         self.count("call asked for");
-        let label = self.server_label(at, server);
-        self.tell(|| format!("{label}: asks for {}", crate::say::call(&call)));
+        self.tell(|world| {
+            format!("{}: asks for {}", world.server_label(at, server), crate::say::call(&call))
+        });
         let name = self.nodes[at].name.clone();
         for leg in call.legs.iter().filter(|leg| leg.owner.as_ref().is_none_or(|owner| *owner == name)) {
             self.oracle.asked(at, &leg.leg, leg.replaces.as_ref(), self.time);
@@ -217,8 +218,9 @@ impl World {
     }
 
     fn call_answered(&mut self, at: usize, server: usize, call: &Call, decision: Decision) {
-        let label = self.server_label(at, server);
-        self.tell(|| format!("{label}: {}", crate::say::decision(call, &decision)));
+        self.tell(|world| {
+            format!("{}: {}", world.server_label(at, server), crate::say::decision(call, &decision))
+        });
         match decision {
             Decision::Granted(granted) => {
                 self.count(if granted.optimistic { "call granted alone" } else { "call granted" });
@@ -290,8 +292,9 @@ impl World {
         let life = Some(self.nodes[at].lives);
         if self.reaches(at, server) && self.nodes[at].servers[server].saying != life {
             self.nodes[at].servers[server].saying = life;
-            let label = self.server_label(at, server);
-            self.tell(|| format!("{label}: {} ended", crate::say::legs(&legs)));
+            self.tell(|world| {
+                format!("{}: {} ended", world.server_label(at, server), crate::say::legs(&legs))
+            });
             self.speak(at, server, Command::EndLegs { legs: legs.clone() }, Asker::End(server, legs));
         }
     }
@@ -333,8 +336,13 @@ impl World {
         else {
             return;
         };
-        let label = self.server_label(at, server);
-        self.tell(|| format!("{label}: other media for {leg}: {}", crate::say::verdict_on_leg(verdict)));
+        self.tell(|world| {
+            format!(
+                "{}: other media for {leg}: {}",
+                world.server_label(at, server),
+                crate::say::verdict_on_leg(verdict)
+            )
+        });
         if let LegVerdict::Granted { .. } = verdict
             && let Some(running) = self.nodes[at].servers[server].running.get_mut(&leg)
         {
@@ -356,8 +364,13 @@ impl World {
         let mine = |leg: &&LegId| legs.get(*leg).is_some_and(|record| *record.source() == source);
         let revoked: Vec<LegId> = process.shown.revoked.iter().filter(mine).cloned().collect();
         if !revoked.is_empty() {
-            let label = self.server_label(at, server);
-            self.tell(|| format!("{label}: reads that {} must end", crate::say::legs(&revoked)));
+            self.tell(|world| {
+                format!(
+                    "{}: reads that {} must end",
+                    world.server_label(at, server),
+                    crate::say::legs(&revoked)
+                )
+            });
             self.node_submit(at, Command::Told { legs: revoked.clone() }, Asker::Nobody);
             for leg in revoked {
                 let after = self.dice.span(0, 5_000);
@@ -410,8 +423,7 @@ impl World {
 
     /// A media server dies with its legs. It begins anew, unless it is gone.
     pub(crate) fn server_dies(&mut self, at: usize, server: usize, gone: bool) {
-        let label = self.server_label(at, server);
-        self.tell(|| format!("{label}: dies with its legs"));
+        self.tell(|world| format!("{}: dies with its legs", world.server_label(at, server)));
         self.nodes[at].pending.retain(|_, pending| pending.server != server);
         let mine = &mut self.nodes[at].servers[server];
         let over: Vec<_> = std::mem::take(&mut mine.running).into_keys().collect();

@@ -261,8 +261,7 @@ impl World {
                 orphan_after: self.plan.orphan_after,
             },
         };
-        let label = self.label(at);
-        self.tell(|| format!("{label}: started"));
+        self.tell(|world| format!("{}: started", world.label(at)));
         self.node_submit(at, started, Asker::Started);
     }
 
@@ -289,8 +288,7 @@ impl World {
             Err((promise, text)) => return self.violate(promise, text),
         };
         self.node_durable(at, &left.events);
-        let label = self.label(at);
-        self.tell(|| format!("{label}: dies"));
+        self.tell(|world| format!("{}: dies", world.label(at)));
         self.nodes[at].left = Some(left);
         (self.nodes[at].woken, self.nodes[at].listens) = (false, false);
         self.servers_unanswered(at);

@@ -152,7 +152,7 @@ impl World {
         }
         self.pool.lives += 1;
         let life = self.pool.lives;
-        self.tell(|| format!("pool: started at record {}", recovered.head.sequence));
+        self.tell(|_| format!("pool: started at record {}", recovered.head.sequence));
         self.pool.process = Some(Process::new(life, recovered));
         self.oracle.pool_began();
         self.begin_pool_books();
@@ -200,7 +200,7 @@ impl World {
             Ok(left) => left,
             Err((promise, text)) => return self.violate(promise, text),
         };
-        self.tell(|| format!("pool: dies, {} acknowledged", left.position.sequence));
+        self.tell(|_| format!("pool: dies, {} acknowledged", left.position.sequence));
         self.pool.left = Some(left);
         self.schedule(down, Event::Pool(PoolEvent::Start));
     }
@@ -304,8 +304,7 @@ impl World {
                 self.check_answer(&envelope, &reply, position, sealed);
                 if let Some(refusal) = wire::refusal(&reply) {
                     let (node, text) = (envelope.node, refusal.to_string());
-                    let label = self.label(node);
-                    self.detail(|| format!("pool: refuses {label}: {text}"));
+                    self.detail(|world| format!("pool: refuses {}: {text}", world.label(node)));
                 }
                 let wait = self.dice.span(1_000, 10_000);
                 let outcome = wire::response(reply, position, wait);
@@ -332,7 +331,7 @@ impl World {
             NodeRequest::Open { seen, .. } if pool::records_lost(here, *seen) => {
                 let caller = self.nodes[envelope.node].caller;
                 let (seen, here, generation) = (seen.sequence, here.sequence, self.dice.any());
-                self.tell(|| format!("pool: {seen} was seen, the store ends at {here}"));
+                self.tell(|_| format!("pool: {seen} was seen, the store ends at {here}"));
                 let command = Command::RolledBack { caller, seen, here, generation };
                 self.pool_submit(command, Asker::RolledBack(envelope));
             }

@@ -27,12 +27,14 @@ impl Story {
         Self { telling, lines: Vec::new() }
     }
 
-    /// Adds a line, to every story or only to one of a kind. News are not news a second time.
-    pub fn add(&mut self, at: Millis, only_in: Option<Telling>, line: impl FnOnce() -> String) {
-        if self.telling == Telling::Nothing || only_in.is_some_and(|kind| kind != self.telling) {
-            return;
-        }
-        let line = line();
+    /// Whether it has a line that belongs to every story, or only to one of a kind.
+    #[must_use]
+    pub fn has(&self, only_in: Option<Telling>) -> bool {
+        self.telling != Telling::Nothing && only_in.is_none_or(|kind| kind == self.telling)
+    }
+
+    /// Adds a line. News are not news a second time.
+    pub fn add(&mut self, at: Millis, line: String) {
         let known = self.lines.last().is_some_and(|(_, last)| *last == line);
         if self.telling == Telling::Everything || !known {
             self.lines.push((at, line));

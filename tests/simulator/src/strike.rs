@@ -20,8 +20,7 @@ impl World {
         if !self.is_active() && !matches!(fault, Fault::Over(_)) {
             return;
         }
-        let labels = self.labels();
-        let line = || format!("*** {}", crate::say::fault(&fault, &labels));
+        let line = |world: &Self| format!("*** {}", crate::say::fault(&fault, &world.labels()));
         match fault {
             // Whether a node is known is looked at often, and seldom comes to anything.
             Fault::Over(Over::Enrol(_)) => self.detail(line),

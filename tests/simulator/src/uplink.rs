@@ -72,8 +72,7 @@ impl World {
                 self.schedule(left, Event::Node(at, NodeEvent::Slept(life, number)));
             }
             Next::Send { id, request, timeout } => {
-                let label = self.label(at);
-                self.detail(|| format!("{label} → pool: {}", crate::say::request(&request)));
+                self.detail(|world| format!("{} → pool: {}", world.label(at), crate::say::request(&request)));
                 self.nodes[at].uplink = Uplink::Attempt { number };
                 let limit = timeout.plus(SLACK);
                 self.schedule(limit, Event::Node(at, NodeEvent::TimedOut(life, number, id)));
@@ -103,14 +102,13 @@ impl World {
     }
 
     fn tell_outcome(&mut self, at: usize, outcome: &Result<Response, Failure>) {
-        let label = self.label(at);
-        self.detail(|| format!("{label} ← pool: {}", crate::say::outcome(outcome)));
+        self.detail(|world| format!("{} ← pool: {}", world.label(at), crate::say::outcome(outcome)));
         let process = self.nodes[at].process.as_ref();
         let Some(flight) = process.and_then(|process| process.volatile().flight.as_ref()) else { return };
         let request = Arc::clone(&flight.request);
         if crate::say::is_news(&request, outcome) {
             let (wish, outcome) = (crate::say::wish(&request), crate::say::outcome(outcome));
-            self.news(|| format!("{label}: {wish}: {outcome}"));
+            self.news(|world| format!("{}: {wish}: {outcome}", world.label(at)));
         }
     }
 

@@ -223,7 +223,7 @@ impl World {
     fn look(&mut self) {
         match self.at_rest() {
             Ok(()) => {
-                self.tell(|| "all books agree".into());
+                self.tell(|_| "all books agree".into());
                 self.rested = true;
             }
             Err(why) => {
@@ -244,7 +244,7 @@ impl World {
     }
 
     fn heal(&mut self) {
-        self.tell(|| "*** the faults are over".into());
+        self.tell(|_| "*** the faults are over".into());
         self.healed = Some(self.time);
         self.mend();
         self.schedule(LOOK_EVERY, Event::Look);
@@ -268,7 +268,7 @@ impl World {
 
     /// Notes a promise that was not kept; the first counts.
     pub fn violate(&mut self, promise: &'static str, text: String) {
-        self.tell(|| format!("!!! {promise}: {text}"));
+        self.tell(|_| format!("!!! {promise}: {text}"));
         let at = self.time;
         self.violation.get_or_insert(Violation { promise, text, at });
     }
@@ -286,18 +286,26 @@ impl World {
     }
 
     /// Adds a line to the story, if one is told.
-    pub fn tell(&mut self, line: impl FnOnce() -> String) {
-        self.story.add(self.time, None, line);
+    pub fn tell(&mut self, line: impl FnOnce(&Self) -> String) {
+        self.tell_in(None, line);
     }
 
     /// Adds a line to a story that tells everything.
-    pub fn detail(&mut self, line: impl FnOnce() -> String) {
-        self.story.add(self.time, Some(Telling::Everything), line);
+    pub fn detail(&mut self, line: impl FnOnce(&Self) -> String) {
+        self.tell_in(Some(Telling::Everything), line);
     }
 
     /// Adds a line to a story that tells only what is new.
-    pub fn news(&mut self, line: impl FnOnce() -> String) {
-        self.story.add(self.time, Some(Telling::News), line);
+    pub fn news(&mut self, line: impl FnOnce(&Self) -> String) {
+        self.tell_in(Some(Telling::News), line);
+    }
+
+    /// Most worlds tell nothing: then no line is made.
+    fn tell_in(&mut self, only_in: Option<Telling>, line: impl FnOnce(&Self) -> String) {
+        if self.story.has(only_in) {
+            let line = line(self);
+            self.story.add(self.time, line);
+        }
     }
 
     /// Makes everything that follows depend on this.

@@ -291,8 +291,10 @@ impl World {
     /// What became durable at the pool.
     pub(crate) fn pool_durable(&mut self, events: &[Event]) {
         for event in events {
-            if let Some(line) = told(event) {
-                self.tell(|| format!("pool: {line}"));
+            if self.story.has(None)
+                && let Some(line) = told(event)
+            {
+                self.tell(|_| format!("pool: {line}"));
             }
             let name = match event {
                 Event::CloneFound { .. } => "clone found",

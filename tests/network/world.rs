@@ -15,11 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headroom_core::{
-    Call, CallId, CallInfo, Direction, Feature, Leg, LegId, Media as Streams, Protocol, Service, SourceId,
-    Text,
-};
+use headroom_core::{Call, CallId, Feature, LegId, SourceId};
 use headroom_shared::tls;
+use headroom_simulator::caller::{incoming, meeting};
 use headroom_simulator::dice::Dice;
 use management_core::Phase;
 use turmoil::Sim;
@@ -415,25 +413,6 @@ impl World {
 }
 
 fn call(name: &str, legs: &[LegId]) -> Call {
-    let info = CallInfo {
-        call: CallId::new(name).expect("a short id"),
-        service: Service::Vmr,
-        interop: None,
-        conference: Text::default(),
-        destination: Text::default(),
-        tenant: Text::default(),
-        source: SourceId::default(),
-    };
-    let leg = |leg: &LegId| Leg {
-        leg: leg.clone(),
-        participant: Text::default(),
-        protocol: Protocol::Sip,
-        direction: Direction::In,
-        media: Streams::AUDIO_VIDEO,
-        owner: None,
-        replaces: None,
-        subjects: Vec::new(),
-        needs: Vec::new(),
-    };
-    Call { info, legs: legs.iter().map(leg).collect() }
+    let legs = legs.iter().cloned().map(incoming).collect();
+    meeting(CallId::new(name).expect("a short id"), SourceId::default(), legs)
 }

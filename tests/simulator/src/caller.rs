@@ -2,10 +2,35 @@
 //! from legs that run, or use the id of a leg that has ended.
 
 use headroom_core::{
-    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, NodeName, Protocol, Service, Text,
+    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, NodeName, Protocol, Service, SourceId,
+    Text,
 };
 
 use crate::world::World;
+
+/// A leg that comes in by SIP, with audio and video.
+#[must_use]
+pub fn incoming(leg: LegId) -> Leg {
+    Leg {
+        leg,
+        participant: Text::default(),
+        protocol: Protocol::Sip,
+        direction: Direction::In,
+        media: Media::AUDIO_VIDEO,
+        owner: None,
+        replaces: None,
+        subjects: Vec::new(),
+        needs: Vec::new(),
+    }
+}
+
+/// A call in a virtual meeting room.
+#[must_use]
+pub fn meeting(call: CallId, source: SourceId, legs: Vec<Leg>) -> Call {
+    let (conference, destination, tenant) = (Text::default(), Text::default(), Text::default());
+    let (service, interop) = (Service::Vmr, None);
+    Call { info: CallInfo { call, service, interop, conference, destination, tenant, source }, legs }
+}
 
 impl World {
     /// A call as somebody might make it.
@@ -30,9 +55,8 @@ impl World {
         }
         let legs = (0..count).map(|_| self.draw_leg(at, server)).collect();
         let source = self.nodes[at].servers[server].source.clone();
-        let (conference, destination, tenant) = (Text::default(), Text::default(), Text::default());
-        let info = CallInfo { call, service, interop, conference, destination, tenant, source };
-        let mut call = Call { info, legs };
+        let mut call = meeting(call, source, legs);
+        (call.info.service, call.info.interop) = (service, interop);
         if call.legs.len() == 2 && self.dice.chance(150) {
             call.legs[1].owner = self.other_node(at);
             if call.legs[1].owner.is_some() {
@@ -59,16 +83,8 @@ impl World {
         if !old.is_empty() && self.dice.chance(30) {
             leg = self.dice.pick(&self.nodes[at].servers[server].old).clone();
         }
-        Leg {
-            leg,
-            participant: Text::default(),
-            protocol: if self.dice.chance(100) { Protocol::Skype } else { Protocol::Sip },
-            direction: Direction::In,
-            media: if self.dice.chance(150) { Media::CONTROL_ONLY } else { Media::AUDIO_VIDEO },
-            owner: None,
-            replaces: None,
-            subjects: Vec::new(),
-            needs: Vec::new(),
-        }
+        let protocol = if self.dice.chance(100) { Protocol::Skype } else { Protocol::Sip };
+        let media = if self.dice.chance(150) { Media::CONTROL_ONLY } else { Media::AUDIO_VIDEO };
+        Leg { protocol, media, ..incoming(leg) }
     }
 }

@@ -9,7 +9,7 @@
 //! After every step the promises of [`oracle`] are checked against what is known to be true. A seed that
 //! breaks one replays exactly, and tells its story as text.
 
-mod caller;
+pub mod caller;
 pub mod dice;
 pub mod disk;
 pub mod fault;

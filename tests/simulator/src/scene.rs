@@ -1,10 +1,9 @@
 //! Scenes: what happens in a world that was written down instead of drawn, and what an operator sees there.
 
-use headroom_core::{
-    Call, CallId, CallInfo, Direction, Leg, LegId, Media, Millis, NodeName, Protocol, Service, Text,
-};
+use headroom_core::{Call, CallId, Leg, LegId, Media, Millis, NodeName, Service};
 use management_core::{HolderId, Pool};
 
+use crate::caller::{incoming, meeting};
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::plan::Plan;
@@ -155,27 +154,18 @@ impl World {
 
     fn written_call(&self, at: usize, call: &str, legs: &[Asked]) -> Call {
         let gateway = legs.iter().any(|asked| asked.owner.is_some());
-        let info = CallInfo {
-            call: CallId::new(call).expect("a short id"),
-            service: if gateway { Service::Gateway } else { Service::Vmr },
-            interop: None,
-            conference: Text::default(),
-            destination: Text::default(),
-            tenant: Text::default(),
-            source: self.nodes[at].servers[0].source.clone(),
-        };
         let legs = legs.iter().map(|asked| Leg {
-            leg: id(asked.leg),
-            participant: Text::default(),
-            protocol: Protocol::Sip,
-            direction: Direction::In,
             media: asked.media,
             owner: asked.owner.map(|owner| NodeName::new(owner).expect("a short name")),
             replaces: asked.replaces.map(id),
-            subjects: Vec::new(),
-            needs: Vec::new(),
+            ..incoming(id(asked.leg))
         });
-        Call { info, legs: legs.collect() }
+        let source = self.nodes[at].servers[0].source.clone();
+        let mut call = meeting(CallId::new(call).expect("a short id"), source, legs.collect());
+        if gateway {
+            call.info.service = Service::Gateway;
+        }
+        call
     }
 
     /// A node's name; that of a clone has a mark.
@@ -195,7 +185,7 @@ impl World {
             lines.extend(self.node_view(at));
         }
         for line in lines {
-            self.tell(|| format!("    | {line}"));
+            self.tell(|_| format!("    | {line}"));
         }
     }
 

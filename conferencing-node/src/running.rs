@@ -36,6 +36,8 @@ pub struct Surroundings {
     pub pool: Channel,
     /// So that nodes do not act in step.
     pub jitter: Jitter,
+    /// How its committer works.
+    pub committing: committer::Options,
 }
 
 /// A node that runs.
@@ -52,9 +54,8 @@ impl Running {
     /// # Errors
     /// What is wrong with the journal.
     pub async fn start(around: Surroundings, options: Options, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let Surroundings { journal, clock, boot_id, nonce, node, pool, jitter } = around;
-        let (handle, committer) =
-            committer::start::<Node>(journal, Arc::clone(&clock), committer::Options::default())?;
+        let Surroundings { journal, clock, boot_id, nonce, node, pool, jitter, committing } = around;
+        let (handle, committer) = committer::start::<Node>(journal, Arc::clone(&clock), committing)?;
         let (node, synchronized) = (Some(node), clock::synchronized());
         let started = Command::Started { nonce, boot_id, node, synchronized, options };
         handle.submit(started).await.context("the journal takes nothing")?;

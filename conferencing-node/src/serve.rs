@@ -7,6 +7,7 @@ use anyhow::Context;
 use conferencing_core::{BootId, Nonce};
 use headroom_proto::admission::admission_service_server::AdmissionServiceServer;
 use headroom_shared::clock::{self, SystemClock};
+use headroom_shared::committer;
 use headroom_shared::disk_log::DiskLog;
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::metrics;
@@ -64,6 +65,7 @@ pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> 
         node: bundle.node()?,
         pool,
         jitter: Box::new(uplink::jitter),
+        committing: committer::Options::default(),
     };
     let mut running = Running::start(around, config.options(), shutdown).await?;
     let agent = running.agent();

@@ -7,7 +7,7 @@ use conferencing_node::agent::Agent;
 use conferencing_node::running::{Running, Surroundings};
 use conferencing_node::uplink;
 use headroom_core::NodeName;
-use headroom_shared::committer::View;
+use headroom_shared::committer::{self, View};
 use headroom_shared::memory_log::MemoryLog;
 use headroom_shared::rpc::Shutdown;
 use headroom_shared::tls::NodeBundle;
@@ -66,6 +66,7 @@ impl NodeHost {
             node: self.name.clone(),
             pool: uplink::endpoint(&self.bundle, None)?.connect_with_connector_lazy(dial),
             jitter: Box::new(move || u32::try_from(own.below(1000)).expect("below 1000")),
+            committing: committer::Options::default(),
         };
         let mut running = Running::start(around, Options::default(), &Shutdown::default()).await?;
         let agent = running.agent();

@@ -3,18 +3,19 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use conferencing_core::{BootId, Command, Decision, Event, Node, Nonce, Options};
+use conferencing_core::{BootId, Decision, Event, Node, Nonce, Options};
 use conferencing_node::agent::{Agent, AgentError};
+use conferencing_node::running::{Running, Surroundings};
 use conferencing_node::uplink;
 use headroom_core::LegId;
-use headroom_core::time::Clock;
 use headroom_shared::clock::{self, SystemClock};
-use headroom_shared::committer::{self, Committer, SubmitError};
+use headroom_shared::committer::{self, SubmitError};
 use headroom_shared::convert::decode;
 use headroom_shared::memory_log::MemoryLog;
 use headroom_shared::rpc::Shutdown;
@@ -29,17 +30,10 @@ use super::tally::{Answer, Second};
 
 /// How often new calls are placed.
 const PACE: Duration = Duration::from_millis(5);
-const TICK: Duration = Duration::from_secs(1);
 /// How often is looked how late tasks run.
 const LAG: Duration = Duration::from_millis(20);
 /// How long a media server waits for a decision.
 const BUDGET: Duration = Duration::from_millis(900);
-
-/// A node of the load.
-struct Asked {
-    agent: Arc<Agent>,
-    committer: Committer,
-}
 
 /// What all tasks add to.
 struct Noted {
@@ -103,7 +97,7 @@ impl Offered {
 
 /// Nodes and the calls that are placed on them.
 pub(crate) struct Load {
-    nodes: Vec<Asked>,
+    nodes: Vec<Running>,
     shutdown: Shutdown,
     noted: Arc<Noted>,
 }
@@ -145,7 +139,7 @@ impl Load {
                 let due = begun + Duration::from_secs_f64(placed as f64 / rate);
                 let number = self.noted.placed.fetch_add(1, Ordering::Relaxed);
                 let at = usize::try_from(number).unwrap_or_default() % self.nodes.len();
-                let call = place(Arc::clone(&self.nodes[at].agent), Arc::clone(&self.noted), number, due);
+                let call = place(self.nodes[at].agent(), Arc::clone(&self.noted), number, due);
                 asking.push(tokio::spawn(call));
                 placed += 1;
             }
@@ -167,17 +161,17 @@ impl Load {
 
     /// Ended legs that the pool may still hold.
     pub(crate) fn owed(&self) -> usize {
-        self.nodes.iter().map(|node| node.agent.view().state.ending.len()).sum()
+        self.nodes.iter().map(|node| node.agent().view().state.ending.len()).sum()
     }
 
     /// Legs that run.
     pub(crate) fn running(&self) -> usize {
-        self.nodes.iter().map(|node| node.agent.view().state.legs.len()).sum()
+        self.nodes.iter().map(|node| node.agent().view().state.legs.len()).sum()
     }
 
     /// No call runs, nothing is owed to the pool, and it is in contact with all.
     pub(crate) fn quiet(&self) -> bool {
-        let had_contact = |node: &Asked| node.agent.view().state.counters.grace.had_contact;
+        let had_contact = |node: &Running| node.agent().view().state.counters.grace.had_contact;
         self.running() == 0 && self.owed() == 0 && self.nodes.iter().all(had_contact)
     }
 
@@ -190,8 +184,7 @@ impl Load {
     pub(crate) async fn stop(self) -> Result<()> {
         self.shutdown.trigger();
         for node in self.nodes {
-            drop(node.agent);
-            node.committer.stop().await.context("a node's committer")?;
+            node.stop(true).await.context("a node's committer")?;
         }
         Ok(())
     }
@@ -204,44 +197,24 @@ async fn start_node(
     management: SocketAddr,
     shutdown: &Shutdown,
     noted: &Arc<Noted>,
-) -> Result<Asked> {
+) -> Result<Running> {
     let bundle = NodeBundle::from_toml(bundle)?;
-    let channel = uplink::endpoint(&bundle, Some(&format!("https://{management}")))?.connect_lazy();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let journal = Arc::new(MemoryLog::new(1));
-    let settings = committer::Options { watch_records: 1 << 16, ..committer::Options::default() };
-    let (handle, committer) = committer::start::<Node>(journal, Arc::clone(&clock), settings)?;
+    let pool = uplink::endpoint(&bundle, Some(&format!("https://{management}")))?.connect_lazy();
     let mut nonce = [0; 16];
     nonce[..8].copy_from_slice(&(number as u64).to_le_bytes());
-    let started = Command::Started {
+    let around = Surroundings {
+        journal: Arc::new(MemoryLog::new(1)),
+        clock: Arc::new(SystemClock),
+        boot_id: BootId(clock::boot_id(Path::new(clock::BOOT_ID_PATH))?),
         nonce: Nonce(nonce),
-        boot_id: BootId(clock::boot_id(std::path::Path::new(clock::BOOT_ID_PATH))?),
-        node: Some(bundle.node()?),
-        synchronized: clock::synchronized(),
-        options: Options::default(),
+        node: bundle.node()?,
+        pool,
+        jitter: Box::new(uplink::jitter),
+        committing: committer::Options { watch_records: 1 << 16, ..committer::Options::default() },
     };
-    handle.submit(started).await?;
-    tokio::spawn(watch(handle.events(), Arc::clone(noted)));
-    let agent = Agent::start(handle, clock, shutdown.clone());
-    tokio::spawn(uplink::run(Arc::clone(&agent), channel, Box::new(uplink::jitter)));
-    tokio::spawn(tick(Arc::clone(&agent)));
-    Ok(Asked { agent, committer })
-}
-
-async fn tick(agent: Arc<Agent>) {
-    let mut every = interval(TICK);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = agent.shutdown().wait();
-    tokio::pin!(end);
-    loop {
-        tokio::select! {
-            () = &mut end => return,
-            _ = every.tick() => {}
-        }
-        if agent.submit(Command::Tick { synchronized: clock::synchronized() }).await.is_err() {
-            return;
-        }
-    }
+    let running = Running::start(around, Options::default(), shutdown).await?;
+    tokio::spawn(watch(running.agent().handle().events(), Arc::clone(noted)));
+    Ok(running)
 }
 
 /// Notes how late tasks of this program run.

@@ -112,6 +112,15 @@ impl Rig {
         self.now.boot = self.now.boot.plus(span);
     }
 
+    /// Lets time pass while the node runs.
+    fn tick(&mut self, span: Millis) {
+        let end = self.now.boot.plus(span);
+        while self.now.boot < end {
+            self.pass(Millis::MINUTE.min(end.since(self.now.boot)));
+            self.run(Command::Tick { synchronized: true });
+        }
+    }
+
     /// Lets the uplink run until it has nothing to say.
     fn settle(&mut self) {
         let mut reply = self.run(Command::Poll);

@@ -15,6 +15,9 @@ use headroom_core::time::BootId;
 const UNCONFIRMED_FOR: Millis = Millis::MINUTE;
 /// Clocks are saved at least so often.
 const SAVE: Millis = Millis::MINUTE;
+/// At most so much of the time between two ticks counts as silence: a machine that was suspended has heard
+/// nobody meanwhile, and those who speak with it have to be given time to do so.
+const MOST_PER_TICK: Millis = Millis::MINUTE;
 /// A source that was silent for so long raises an alarm.
 pub(crate) const SILENT: Millis = Millis(2 * Millis::MINUTE.0);
 
@@ -28,8 +31,15 @@ pub(crate) fn started(
 ) -> Reply {
     let sources = tx.state().sources.keys().map(|source| (source.clone(), now.boot)).collect();
     let seen = tx.state().counters.seen;
-    *tx.volatile_mut() =
-        Volatile { boot_id, started: now.boot, options, sources, seen, ..Volatile::default() };
+    *tx.volatile_mut() = Volatile {
+        boot_id,
+        started: now.boot,
+        ticked: now.boot,
+        options,
+        sources,
+        seen,
+        ..Volatile::default()
+    };
     asked_kernel(tx.volatile_mut(), now, synchronized);
     tx.emit(Event::Started { nonce, boot_id });
     if let Some(node) = node.filter(|node| tx.state().counters.node.as_ref() != Some(node)) {
@@ -46,12 +56,25 @@ pub(crate) fn tick(tx: &mut Tx<'_, Node>, now: Now, synchronized: bool) -> Vec<(
     if grace.stale(&r, SAVE) || (grace.off_since.is_some() && grace.at(&r).off_since.is_none()) {
         save_clock(tx, now);
     }
+    stood_still(tx.volatile_mut(), now);
     orphans(tx, now);
     unconfirmed(tx, now);
     // Askers expire their questions themselves; this catches those that went away.
     let late = |until: Millis| now.boot.since(until) >= Millis::SECOND;
     let asks = tx.volatile().asks.iter().filter(|(_, ask)| late(ask.until)).map(|(id, _)| *id).collect();
     asks::expire(tx, now, asks)
+}
+
+/// Takes the time in which this machine did nothing out of the silence of others.
+fn stood_still(volatile: &mut Volatile, now: Now) {
+    let span = now.boot.since(volatile.ticked).since(MOST_PER_TICK);
+    volatile.ticked = now.boot;
+    if span > Millis(0) {
+        let sources = volatile.sources.values_mut();
+        for at in sources.chain(volatile.granted_at.values_mut()).chain([&mut volatile.started]) {
+            *at = at.plus(span).min(now.boot);
+        }
+    }
 }
 
 fn orphans(tx: &mut Tx<'_, Node>, now: Now) {

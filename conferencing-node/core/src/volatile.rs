@@ -114,8 +114,11 @@ pub struct Singly {
 pub struct Volatile {
     /// The machine's boot.
     pub boot_id: BootId,
-    /// When the process began, since boot.
+    /// When the process began, since boot. Moved, like what was heard of others, by the time in which the
+    /// machine stood still.
     pub started: Millis,
+    /// When time was last looked at, since boot.
+    pub ticked: Millis,
     /// The kernel calls its clock synchronized.
     pub synchronized: bool,
     /// The wall clock at boot, by what both clocks showed when the kernel said so.

@@ -26,7 +26,7 @@ mod rest;
 
 use std::collections::BTreeMap;
 
-use conferencing_core::RequestId;
+use conferencing_core::{Grace, RequestId};
 use headroom_core::{Charge, LegId, Millis, Shared};
 use management_core::{HolderId, LeaseKey, Mutation};
 
@@ -74,8 +74,8 @@ struct NodeTruth {
     contact: Option<Millis>,
     /// When contact was last had and durably noted.
     contact_noted: Option<Millis>,
-    /// Contacts that are not durable yet.
-    noting: Option<Millis>,
+    /// Contacts that may not be durable yet, as they are noted, with their times.
+    noting: Vec<(Grace, Millis)>,
     /// Time since the last contact that no clock of the machine has seen.
     unseen: Millis,
     /// Time by which a wall clock that runs ahead can lengthen the age.

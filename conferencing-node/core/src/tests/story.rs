@@ -341,12 +341,44 @@ fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() 
 fn a_silent_source_raises_an_alarm_and_its_legs_are_released_at_last() {
     let mut rig = Rig::new(9);
     rig.admit(call("c", &["a"]));
-    rig.pass(Millis(2 * Millis::MINUTE.0));
+    rig.tick(Millis(2 * Millis::MINUTE.0));
     assert_eq!(status(&mut rig).alarms, ["source_silent:"]);
-    rig.pass(Millis(2 * Millis::HOUR.0));
-    rig.run(Command::Tick { synchronized: true });
+    rig.tick(Millis(2 * Millis::HOUR.0));
     rig.settle();
     assert_eq!(rig.pool.used(), 0);
+    rig.check_rest();
+}
+
+#[test]
+fn a_machine_that_wakes_up_lets_its_media_servers_speak_before_it_takes_them_for_silent() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    rig.tick(Millis(118 * Millis::MINUTE.0));
+    // Suspended.
+    rig.pass(Millis(3 * Millis::HOUR.0));
+    rig.run(Command::Tick { synchronized: true });
+    rig.settle();
+    assert_eq!(rig.pool.used(), 1, "one minute of three hours counts");
+    rig.run(Command::Alive { source: SourceId::default() });
+    rig.tick(Millis(119 * Millis::MINUTE.0));
+    rig.settle();
+    assert_eq!(rig.pool.used(), 1);
+    rig.tick(Millis::MINUTE);
+    rig.settle();
+    assert_eq!(rig.pool.used(), 0);
+    rig.check_rest();
+}
+
+#[test]
+fn a_grant_whose_answer_was_on_its_way_when_the_machine_was_suspended_is_not_taken_back() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    rig.pass(Millis(3 * Millis::HOUR.0));
+    rig.run(Command::Tick { synchronized: true });
+    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+    rig.tick(Millis(2 * Millis::MINUTE.0));
+    rig.settle();
+    assert_eq!(rig.pool.used(), 1);
     rig.check_rest();
 }
 

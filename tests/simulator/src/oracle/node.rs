@@ -131,7 +131,7 @@ impl World {
         let proved = step.answered.is_some() && truth.proof == step.answered;
         if proved {
             truth.contact = Some(time);
-            truth.noting = Some(time);
+            truth.noting.push((*grace, time));
             (truth.unseen, truth.misled) = (Millis(0), behind);
         } else if truth.contact.is_some_and(|contact| time.since(contact) > NOTED_EVERY) {
             self.violate("I12", format!("{at} counts as contact what proves no commit"));
@@ -140,10 +140,12 @@ impl World {
 
     /// What became durable at a node.
     pub(crate) fn node_durable(&mut self, at: usize, events: &[Event]) {
-        let contact = |event: &Event| matches!(event, Event::Clock { grace } if grace.had_contact && grace.age == Millis(0));
-        if events.iter().any(contact) {
+        for event in events {
+            let Event::Clock { grace } = event else { continue };
             let truth = self.oracle.node(at);
-            truth.contact_noted = truth.noting.or(truth.contact_noted);
+            if let Some(which) = truth.noting.iter().position(|(noted, _)| noted == grace) {
+                truth.contact_noted = truth.noting.drain(..=which).last().map(|(_, time)| time);
+            }
         }
     }
 

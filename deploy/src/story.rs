@@ -26,7 +26,7 @@ pub const GRACE: &str = "20s";
 
 /// How long a step may take that only needs the services to talk.
 const SOON: Duration = Duration::from_secs(30);
-/// How long contact may take to return: probes are up to 15 s apart.
+/// How long contact may take to return: probes are up to 5 s apart.
 const CONTACT: Duration = Duration::from_secs(60);
 
 /// One step as it was told.

@@ -187,7 +187,7 @@ impl Supervisor {
             }
             (false, false) => format!("{name} was not cut off"),
             (false, true) => {
-                format!("{name} can reach the management node again; it probes at least every 15 s")
+                format!("{name} can reach the management node again; it probes at least every 5 s")
             }
         };
         if cut {

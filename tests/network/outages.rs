@@ -207,8 +207,8 @@ fn a_pool_that_dies_and_comes_back_holds_what_it_acknowledged_and_meets_no_storm
         let outage = (world.now() - began).as_secs();
         for node in &world.nodes {
             let dials = world.dials(node, began);
-            // Three attempts, then pauses that grow to 15 s with full jitter: 7.5 s on average.
-            let most = 12 + usize::try_from(outage).expect("seconds") / 3;
+            // Three attempts, then pauses that grow to 5 s with full jitter: 2.5 s on average.
+            let most = 12 + usize::try_from(outage).expect("seconds") / 2;
             assert!(dials <= most, "{} dialled {dials} times in {outage} s", node.name);
         }
     }

@@ -32,7 +32,7 @@ pub(crate) const STEP: Duration = Duration::from_millis(5);
 /// How long messages take when nothing is wrong.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(30));
 /// How long after the last fault the books may differ: a dead connection is given up after 10 s, the longest
-/// pause between two probes is 15 s, and a grant whose answer died with its process is dropped after a minute.
+/// pause between two probes is 5 s, and a grant whose answer died with its process is dropped after a minute.
 const AGREE_WITHIN: Duration = Duration::from_secs(90);
 /// Lines of the story that a broken promise is told with.
 const LINES: usize = 60;

@@ -10,8 +10,11 @@ use crate::machine::{Node, reading};
 use crate::uplink::{Failure, Load, Phase, Request};
 use crate::volatile::{Kind, Singly, Volatile};
 
-/// Pause between probes: first and highest ceiling.
-const PROBE: (Millis, Millis) = (Millis(500), Millis(15_000));
+/// Pause between probes: first and highest ceiling. The highest decides how soon after an overload or an outage
+/// calls are decided by the pool again; a thousand nodes that probe a dead pool are 400 attempts a second.
+const PROBE: (Millis, Millis) = (Millis(500), Millis(5_000));
+/// Ceiling of the pause of a node that was answered, and refused: another answer is not to be hoped for soon.
+const REFUSED: Millis = Millis(15_000);
 /// So long without a decision, and decisions are made here.
 const SILENT: Millis = Millis(5_000);
 /// So many attempts without a decision in a row, and decisions are made here.
@@ -50,9 +53,7 @@ pub(crate) fn take_failure(tx: &mut Tx<'_, Node>, now: Now, failure: Failure, ji
                 grace.refused = true;
                 tx.emit(Event::Clock { grace });
             }
-            tx.volatile_mut().circuit.undecided = UNDECIDED;
-            tx.volatile_mut().circuit.ceiling = PROBE.1;
-            return undecided(tx, now, None, jitter);
+            return refused(tx, now, jitter);
         }
         Failure::Invalid { field, text } => return invalid(tx, now, &field, &text, jitter),
     }
@@ -92,11 +93,19 @@ fn hopeless(volatile: &Volatile, now: Now) -> bool {
 /// The pool answers what makes no sense. The session is over, and the next one can wait: openings are
 /// answered, so counting attempts alone would not slow this down.
 pub(crate) fn give_up(tx: &mut Tx<'_, Node>, now: Now, jitter: u32) -> Outcomes {
-    let volatile = tx.volatile_mut();
-    drop_session(volatile);
-    volatile.circuit.undecided = UNDECIDED;
-    volatile.circuit.ceiling = PROBE.1;
-    undecided(tx, now, None, jitter)
+    drop_session(tx.volatile_mut());
+    refused(tx, now, jitter)
+}
+
+fn refused(tx: &mut Tx<'_, Node>, now: Now, jitter: u32) -> Outcomes {
+    let circuit = &mut tx.volatile_mut().circuit;
+    (circuit.undecided, circuit.ceiling) = (UNDECIDED, PROBE.1);
+    undecided(tx, now, Some(part(REFUSED, jitter)), jitter)
+}
+
+/// Full jitter: so many thousandths.
+fn part(ceiling: Millis, jitter: u32) -> Millis {
+    Millis(ceiling.0 * i64::from(jitter) / 1000)
 }
 
 fn undecided(tx: &mut Tx<'_, Node>, now: Now, retry_after: Option<Millis>, jitter: u32) -> Outcomes {
@@ -110,7 +119,7 @@ fn undecided(tx: &mut Tx<'_, Node>, now: Now, retry_after: Option<Millis>, jitte
     if circuit.undecided >= UNDECIDED || silent {
         circuit.open = true;
         circuit.ceiling = Millis((circuit.ceiling.0 * 2).clamp(PROBE.0.0, PROBE.1.0));
-        pause = pause.max(Millis(circuit.ceiling.0 * i64::from(jitter) / 1000));
+        pause = pause.max(part(circuit.ceiling, jitter));
     }
     circuit.not_before = now.boot.plus(pause);
     if !circuit.open {

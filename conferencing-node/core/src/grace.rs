@@ -9,7 +9,8 @@
 //! The wall clock that is saved must be believed too: measured from 1970, or from a clock that somebody
 //! set back, the time powered off would be years, and every call refused. So a clock that is not
 //! synchronized never takes the saved one back, and contact in a boot whose clock is not believed yet
-//! leaves no wall clock to measure from.
+//! leaves no wall clock to measure from, until one is synchronized, or has run for an hour and shows no time
+//! that is certainly over.
 
 use headroom_core::time::BootId;
 use headroom_core::{Millis, Now};
@@ -17,6 +18,8 @@ use minicbor::{Decode, Encode};
 
 /// After so long up, the wall clock is taken as it is.
 const TRUSTED_AFTER: Millis = Millis::HOUR;
+/// The beginning of 2026: no clock that shows an earlier time is right.
+const WRITTEN: Millis = Millis(1_767_225_600_000);
 
 /// The clocks at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,7 +88,8 @@ impl Grace {
             next.age = next.age.plus(booted_at.since(from));
             next.off_since = None;
         }
-        if r.synchronized || (believed && self.wall_unknown) {
+        let possible = r.wall >= next.wall.max(WRITTEN);
+        if r.synchronized || (believed && possible && self.wall_unknown) {
             (next.wall, next.wall_unknown) = (r.wall, false);
         } else if next.off_since.is_none() && !next.wall_unknown {
             next.wall = next.wall.max(r.wall);
@@ -187,6 +191,23 @@ mod tests {
         let old = start.at(&reading(2, Millis::HOUR.0, Millis::HOUR.0, false));
         let next = old.at(&reading(3, 0, 101 * day, true));
         assert_eq!(next.age, Millis(day));
+    }
+
+    #[test]
+    fn a_clock_in_1970_is_not_measured_from_however_long_it_runs() {
+        let day = Millis::DAY.0;
+        let known = Grace::default().contact(&reading(1, 0, WRITTEN.0 + 100 * day, true));
+        for start in [known, Grace::default()] {
+            let contact = start.contact(&reading(2, 61_000, 61_000, false));
+            let hour = contact.at(&reading(2, 5 * Millis::HOUR.0, 5 * Millis::HOUR.0, false));
+            let again = hour.contact(&reading(2, 6 * Millis::HOUR.0, 6 * Millis::HOUR.0, false));
+            let next = again.at(&reading(3, 1_000, WRITTEN.0 + 111 * day, true));
+            assert_eq!(next.age, Millis(1_000));
+            // A clock that may be right is, where there is no better one.
+            let right = contact.at(&reading(2, Millis::HOUR.0, WRITTEN.0 + 110 * day, false));
+            let next = right.at(&reading(3, 1_000, WRITTEN.0 + 111 * day, true));
+            assert_eq!(next.age, Millis(right.age.0 + day));
+        }
     }
 
     #[derive(Debug, Clone)]

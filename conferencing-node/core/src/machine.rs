@@ -18,7 +18,7 @@ pub struct Node;
 
 /// The kernel is asked every second whether its clock is synchronized; a wall clock that moved by more than
 /// this against the boot clock since then was set, and is believed only once the kernel is asked again.
-const SET: u64 = 1_000;
+const SET: u64 = 500;
 
 /// All clocks, now.
 #[must_use]

@@ -15,6 +15,8 @@ pub struct Host {
     pub wrong_by: i64,
     /// The kernel calls its clock synchronized.
     pub synchronized: bool,
+    /// How long its clocks stood still since the wall clock was last right.
+    pub stood_still: Millis,
     /// True time of the boot, moved by every pause since.
     booted_at: Millis,
     boots: u64,
@@ -29,6 +31,7 @@ impl Host {
             boot_id: BootId::default(),
             wrong_by: 0,
             synchronized: true,
+            stood_still: Millis(0),
             booted_at: Millis(-1_000_000),
             boots: 0,
             number,
@@ -60,6 +63,21 @@ impl Host {
     /// Its clocks stood still for so long, as a paused virtual machine's do.
     pub fn paused(&mut self, span: Millis) {
         self.booted_at = self.booted_at.plus(span);
+        self.stood_still = self.stood_still.plus(span);
         self.wrong_by -= span.0;
+    }
+
+    /// Its wall clock is set right.
+    pub fn synchronize(&mut self) {
+        (self.wrong_by, self.synchronized, self.stood_still) = (0, true, Millis(0));
+    }
+
+    /// How far behind the truth a wall clock can be that the machine has to believe: one that says that it
+    /// is synchronized, or that ran for an hour, or that was carried on by a boot clock that stood still.
+    #[must_use]
+    pub fn behind(&self, time: Millis) -> Millis {
+        let believed = self.synchronized || self.now(time).boot >= Millis::HOUR;
+        let shown = if believed { (-self.wrong_by).max(0) } else { 0 };
+        self.stood_still.max(Millis(shown))
     }
 }

@@ -31,6 +31,8 @@ pub struct NodeSide {
     pub lives: u64,
     /// Its disk finishes nothing before this time.
     pub stalled_until: Millis,
+    /// ... since then.
+    pub stalled_since: Millis,
     /// The next write fails.
     pub fails: bool,
     /// Its requests do not arrive before this time.
@@ -41,8 +43,8 @@ pub struct NodeSide {
     pub sleeps_until: Millis,
     /// The machine is off.
     pub off: bool,
-    /// ... since then.
-    pub off_since: Millis,
+    /// ... and saved nothing since then.
+    pub unsaved_since: Millis,
     /// ... for ever.
     pub gone: bool,
     /// Somebody is about to enrol it anew.
@@ -129,12 +131,13 @@ impl NodeSide {
             process: None,
             lives: 0,
             stalled_until: Millis(0),
+            stalled_since: Millis(0),
             fails: false,
             deaf_pool_until: Millis(0),
             deaf_until: Millis(0),
             sleeps_until: Millis(0),
             off: false,
-            off_since: Millis(0),
+            unsaved_since: Millis(0),
             gone: false,
             enrolling: false,
             clone: false,

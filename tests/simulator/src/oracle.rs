@@ -72,13 +72,26 @@ struct NodeTruth {
     proof: Option<RequestId>,
     /// When contact was last had.
     contact: Option<Millis>,
-    /// When contact was last had and durably noted.
-    contact_noted: Option<Millis>,
-    /// Contacts that may not be durable yet, as they are noted, with their times.
-    noting: Vec<(Grace, Millis)>,
+    /// The contact that was last had and durably noted.
+    noted: Option<Contact>,
+    /// Contacts that may not be durable yet.
+    noting: Vec<Contact>,
     /// Time since the last contact that no clock of the machine has seen.
     unseen: Millis,
-    /// Time by which a wall clock that runs ahead can lengthen the age.
+    /// Time by which wall clocks that ran ahead, or had to be believed, can have lengthened the age so far.
+    misled: Millis,
+}
+
+/// Contact with the pool.
+#[derive(Clone, Copy)]
+struct Contact {
+    /// As the node notes it.
+    grace: Grace,
+    /// When it was.
+    at: Millis,
+    /// How far behind the wall clock can be that time off is measured from.
+    behind: Millis,
+    /// What could have lengthened ages until then.
     misled: Millis,
 }
 
@@ -124,7 +137,7 @@ impl Oracle {
         node.unseen = node.unseen.plus(span).plus(Millis::MINUTE);
     }
 
-    /// A node's clock runs ahead by so much more.
+    /// A node's clock can lengthen the age by so much more.
     pub fn misled(&mut self, at: usize, by: Millis) {
         let node = self.node(at);
         node.misled = node.misled.plus(by);

@@ -47,7 +47,7 @@ impl World {
             }
             Fault::Stall { who, span } => match who {
                 Who::Pool => self.pool.stalled_until = self.time.plus(span),
-                Who::Node(at) => self.nodes[at].stalled_until = self.time.plus(span),
+                Who::Node(at) => self.stall(at, span),
                 Who::Vendor => {}
             },
             Fault::FailWrite { who } => match who {
@@ -99,7 +99,7 @@ impl World {
             }
             Over::Synchronized(who) => {
                 if let Some(host) = self.host(who) {
-                    (host.wrong_by, host.synchronized) = (0, true);
+                    host.synchronize();
                 }
             }
             Over::CloneGone(at) => self.clone_gone(at),
@@ -152,6 +152,14 @@ impl World {
         self.oracle.reverted = true;
     }
 
+    fn stall(&mut self, at: usize, span: Millis) {
+        let node = &mut self.nodes[at];
+        if node.stalled_until <= self.time {
+            node.stalled_since = self.time;
+        }
+        node.stalled_until = self.time.plus(span);
+    }
+
     fn jump(&mut self, who: Who, by: i64) {
         if let Some(host) = self.host(who) {
             host.wrong_by += by;
@@ -186,7 +194,14 @@ impl World {
             }
             Who::Node(at) => {
                 self.node_crash(at, None);
-                (self.nodes[at].off, self.nodes[at].off_since) = (true, self.time);
+                let node = &mut self.nodes[at];
+                let stalled = node.stalled_until > self.time;
+                (node.off, node.unsaved_since) = (true, if stalled { node.stalled_since } else { self.time });
+                if !node.host.synchronized {
+                    // A clock that ran for an hour was believed.
+                    let behind = node.host.behind(self.time);
+                    self.oracle.misled(at, behind);
+                }
                 for server in 0..self.nodes[at].servers.len() {
                     self.server_dies(at, server, true);
                 }
@@ -219,7 +234,7 @@ impl World {
             }
             Who::Node(at) => {
                 self.nodes[at].off = false;
-                self.oracle.unseen(at, time.since(self.nodes[at].off_since));
+                self.oracle.unseen(at, time.since(self.nodes[at].unsaved_since));
                 self.oracle.misled(at, Millis(wrong_by.max(0)));
                 self.schedule(Millis(0), Event::Node(at, NodeEvent::Start));
                 for server in 0..self.nodes[at].servers.len() {
@@ -300,7 +315,7 @@ impl World {
         self.schedule(Millis(0), Event::Vendor(VendorEvent::Start));
         self.enrol_all();
         self.pool_submit(Command::TestMode(false), Asker::Nobody);
-        (self.pool.host.wrong_by, self.pool.host.synchronized) = (0, true);
+        self.pool.host.synchronize();
         for at in 0..self.nodes.len() {
             if self.nodes[at].clone {
                 self.clone_gone(at);
@@ -351,11 +366,11 @@ impl World {
         let off = std::mem::take(&mut node.off);
         if off {
             node.host.boot(time);
-            let span = time.since(node.off_since);
+            let span = time.since(node.unsaved_since);
             self.oracle.unseen(at, span);
         }
         let node = &mut self.nodes[at];
-        (node.host.wrong_by, node.host.synchronized) = (0, true);
+        node.host.synchronize();
         let life = node.lives;
         self.schedule(Millis(0), Event::Node(at, NodeEvent::Appended(life)));
         self.schedule(Millis(0), Event::Node(at, NodeEvent::Start));

@@ -5,7 +5,7 @@ use conferencing_core::uplink::Phase;
 use conferencing_core::{Command, Event, Grace, Reading, RequestId, State, Why};
 use headroom_core::{LegId, Millis, Now};
 
-use super::Broken;
+use super::{Broken, Contact};
 use crate::world::World;
 
 /// What a machine's clocks and journal may miss at most: the clocks are saved every minute.
@@ -123,16 +123,12 @@ impl World {
             return;
         }
         let time = self.time;
-        let host = &self.nodes[at].host;
-        // A paused machine's clock is behind, and says that it is synchronized until it is set right: a boot
-        // with the right clock then takes the pause for time off.
-        let behind = Millis(if host.synchronized { (-host.wrong_by).max(0) } else { 0 });
+        let behind = self.nodes[at].host.behind(time);
         let truth = self.oracle.node(at);
         let proved = step.answered.is_some() && truth.proof == step.answered;
         if proved {
-            truth.contact = Some(time);
-            truth.noting.push((*grace, time));
-            (truth.unseen, truth.misled) = (Millis(0), behind);
+            (truth.contact, truth.unseen) = (Some(time), Millis(0));
+            truth.noting.push(Contact { grace: *grace, at: time, behind, misled: truth.misled });
         } else if truth.contact.is_some_and(|contact| time.since(contact) > NOTED_EVERY) {
             self.violate("I12", format!("{at} counts as contact what proves no commit"));
         }
@@ -143,8 +139,8 @@ impl World {
         for event in events {
             let Event::Clock { grace } = event else { continue };
             let truth = self.oracle.node(at);
-            if let Some(which) = truth.noting.iter().position(|(noted, _)| noted == grace) {
-                truth.contact_noted = truth.noting.drain(..=which).last().map(|(_, time)| time);
+            if let Some(which) = truth.noting.iter().position(|contact| contact.grace == *grace) {
+                truth.noted = truth.noting.drain(..=which).last();
             }
         }
     }
@@ -161,9 +157,10 @@ impl World {
             return Err(("I15", format!("{at} is out of contact for {out}, by its books for {age}")));
         }
         // A contact that was not durably noted is forgotten by a crash.
-        let Some(noted) = truth.contact_noted else { return Ok(()) };
-        let noted = self.time.since(noted);
-        if age > noted.plus(truth.misled).plus(NOTED_EVERY) {
+        let Some(contact) = truth.noted else { return Ok(()) };
+        let noted = self.time.since(contact.at);
+        let misled = contact.behind.plus(truth.misled.since(contact.misled));
+        if age > noted.plus(misled).plus(NOTED_EVERY) {
             return Err(("I15", format!("{at} is out of contact for {noted}, by its books even for {age}")));
         }
         Ok(())

@@ -28,8 +28,13 @@ fn two_thousand_worlds_keep_every_promise_and_replay_exactly() {
 fn worlds_that_broke_a_promise_once_keep_it() {
     // Clocks that were set between two questions to the kernel; a journal lost with requests under way; a
     // machine switched off twice in an outage of weeks; heartbeats from before a revocation that came after it;
-    // a machine suspended for longer than a media server may be silent; a contact noted behind a stalled write.
-    for seed in [5_591, 5_825, 7_887, 9_221, 103_535, 118_353, 129_558, 139_120, 143_739] {
+    // a machine suspended for longer than a media server may be silent; a contact noted behind a stalled write;
+    // a clock in 1970 that was believed; clocks that were not saved on a stalled disk; one set back by a second.
+    let seeds = [
+        5_591, 5_825, 7_887, 9_221, 103_535, 118_353, 129_558, 139_120, 143_739, 1_000_774, 1_001_479,
+        1_007_340, 1_010_404,
+    ];
+    for seed in seeds {
         let (_, failed) = run::seeds(seed, 1, 1, 1, |_| {});
         assert!(failed.is_empty(), "{failed:#?}");
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use headroom_core::call::MAX_LEGS;
 use headroom_core::rating::rate;
-use headroom_core::{Charge, LegId, Media, Tx};
+use headroom_core::{Call, Charge, LegId, Media, Now, Tx};
 
+use crate::asks;
 use crate::command::AskId;
 use crate::event::Which;
 use crate::machine::Node;
@@ -15,21 +16,21 @@ use crate::uplink::{CallItem, LegItem, Link, Load, Request};
 use crate::volatile::{Ask, Kind, Question, Singly, Volatile};
 use crate::weight::Room;
 
-pub(crate) fn next(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
+pub(crate) fn next(tx: &mut Tx<'_, Node>, link: Link, now: Now) -> Option<(Request, Load)> {
     let order = tx.volatile().turns.order();
-    let (turn, prepared) = order.into_iter().find_map(|turn| Some((turn, batch(tx, turn, link)?)))?;
+    let (turn, prepared) = order.into_iter().find_map(|turn| Some((turn, batch(tx, turn, link, now)?)))?;
     tx.volatile_mut().turns.sent(turn);
     Some(prepared)
 }
 
 /// Prepares a mutation. Items are sent alone only until those of the refused request are through, or
 /// nothing of the kind is left.
-fn batch(tx: &mut Tx<'_, Node>, turn: Turn, link: Link) -> Option<(Request, Load)> {
+fn batch(tx: &mut Tx<'_, Node>, turn: Turn, link: Link, now: Now) -> Option<(Request, Load)> {
     let prepared = match turn {
         Turn::Release => release(tx, link),
         Turn::Adopt => adopt(tx, link),
         Turn::Decrease | Turn::Change => update(tx, link, turn),
-        Turn::Allocate => allocate(tx, link),
+        Turn::Allocate => allocate(tx, link, now),
     };
     let kind = turn.kind();
     // Changes can be left when there are no decreases.
@@ -148,12 +149,21 @@ fn update(tx: &mut Tx<'_, Node>, link: Link, turn: Turn) -> Option<(Request, Loa
     Some((request, Load::Update(items)))
 }
 
-fn allocate(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
+/// A call as it is asked for: without legs that have ended since, which the pool may have heard of. None when
+/// no leg is left.
+fn alive(tx: &Tx<'_, Node>, now: Now, call: &Call, ended: &BTreeSet<LegId>) -> Option<Call> {
+    let mut gone = asks::gone(tx.state(), now, call);
+    gone.extend(ended.iter().cloned());
+    let mut call = call.clone();
+    asks::without(&mut call, &gone).is_none().then_some(call)
+}
+
+fn allocate(tx: &mut Tx<'_, Node>, link: Link, now: Now) -> Option<(Request, Load)> {
     let mut room = Room::new(MAX_LEGS);
     let singly = limit(tx.volatile(), Kind::Allocate) == 1;
     let mut items = Vec::new();
     for (ask, waiting) in ripe(tx) {
-        let Question::Call { call, .. } = &waiting.what else { continue };
+        let Question::Call { call, ended } = &waiting.what else { continue };
         if singly && !items.is_empty() {
             break;
         }
@@ -162,10 +172,11 @@ fn allocate(tx: &mut Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
         if call.legs.iter().any(|leg| owed(&leg.leg)) {
             continue;
         }
-        if !room.take(call.legs.len(), call) {
+        let Some(call) = alive(tx, now, call, ended) else { continue };
+        if !room.take(call.legs.len(), &call) {
             break;
         }
-        items.push(CallItem { ask: *ask, call: call.clone(), admitted: None, denied: None });
+        items.push(CallItem { ask: *ask, call, admitted: None, denied: None });
     }
     if items.is_empty() {
         return None;

@@ -85,7 +85,7 @@ fn prepare(tx: &mut Tx<'_, Node>, now: Now) -> Option<(Request, Load)> {
             // Nothing is under way: the pool has told of every leg that ended.
             tx.volatile_mut().noted.clear();
             // Without it the session lapses, whatever else is to be said.
-            heartbeat(tx, link, now).or_else(|| mutation::next(tx, link))
+            heartbeat(tx, link, now).or_else(|| mutation::next(tx, link, now))
         }
     }
 }
@@ -98,6 +98,7 @@ fn open(tx: &mut Tx<'_, Node>) -> (Request, Load) {
     volatile.stuck.clear();
     volatile.noted.clear();
     volatile.unreported.clear();
+    volatile.told.clear();
     volatile.singly = None;
     let state = tx.state();
     let request = Request::Open {

@@ -38,11 +38,9 @@ impl Pool {
                     Session { number: *number, opened_at: *at, phase, sequence: 0, report: 0, last: None };
                 self.counters.session = self.counters.session.max(*number);
                 self.open_session(*holder, session, *nonce, *open_number);
-                if *new_journal {
-                    self.tell_again(*holder);
-                    if let Some(holder) = self.holder_mut(*holder) {
-                        holder.past_recorded = 0;
-                    }
+                self.tell_again(*holder);
+                if *new_journal && let Some(holder) = self.holder_mut(*holder) {
+                    holder.past_recorded = 0;
                 }
             }
             Event::SessionLapsed { holder, leases, at } => {

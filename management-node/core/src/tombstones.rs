@@ -30,7 +30,8 @@ impl Pool {
         self.tombstones_of(holder).filter(|(_, tombstone)| !tombstone.told)
     }
 
-    /// Another process took over without its journal: it has heard nothing.
+    /// A session begins: its node may have lost what it was told, or this store what the node answered.
+    /// Where the leg is gone the order is answered with a release, else with having told the media server.
     pub(crate) fn tell_again(&mut self, holder: HolderId) {
         let told: Vec<_> = self.tombstones_of(holder).map(|(key, _)| key.clone()).collect();
         for key in told {

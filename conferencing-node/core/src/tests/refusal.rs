@@ -77,6 +77,28 @@ fn a_refused_opening_or_report_is_followed_by_a_pause() {
 }
 
 #[test]
+fn a_leg_that_ended_while_more_was_asked_for_its_call_is_not_asked_for_again() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    rig.settle();
+    ask(&mut rig, 501, call("c", &["a", "b"]));
+    rig.run(Command::EndLegs { legs: vec![leg_id("a")] });
+    let sent = settle_with(&mut rig, |_| None);
+    let asked: Vec<_> = sent
+        .iter()
+        .filter_map(|request| match &**request {
+            Request::Allocate { calls, .. } => Some(calls.iter().flat_map(|call| &call.legs)),
+            _ => None,
+        })
+        .flatten()
+        .map(|leg| leg.leg.clone())
+        .collect();
+    assert_eq!(asked, [leg_id("b")], "what was released is final");
+    rig.check_rest();
+    assert_eq!(rig.pool.used(), 1);
+}
+
+#[test]
 fn a_leg_that_cannot_be_reported_runs_on_and_keeps_nothing_else_out_of_the_books() {
     let mut rig = Rig::new(9);
     rig.admit(call("c", &["a", "b", "x"]));

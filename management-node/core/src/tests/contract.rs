@@ -249,6 +249,21 @@ fn a_leg_released_by_force_while_its_node_reports_stays_released() {
 }
 
 #[test]
+fn a_store_that_lost_a_legs_end_orders_it_again_in_the_next_session() {
+    let mut f = Fixture::with_ten();
+    let mut a = f.node("a");
+    assert!(f.grants(&mut a, one("1")));
+    f.force(&a, "1").expect("held");
+    let leg = LegId::new("1").expect("id");
+    f.beat(&a, LegSet::default(), vec![leg.clone()]).expect("in session");
+    // The release that came then is not in this store: the node runs no such leg, and never speaks of it.
+    f.open(&mut a, None, LegSet::default()).expect("opens");
+    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, [leg]);
+    f.release(&mut a, "1");
+    assert!(f.bench.state.tombstones.is_empty());
+}
+
+#[test]
 fn a_process_that_lost_its_journal_is_told_again_what_to_end() {
     let mut f = Fixture::with_ten();
     let mut a = f.node("a");

@@ -124,6 +124,15 @@ pub(crate) fn confirm<'a>(tx: &mut Tx<'_, Node>, legs: impl Iterator<Item = &'a 
     }
 }
 
+/// The answer that grants these legs went out. What their media server lists may still be from before it.
+pub(crate) fn delivered(tx: &mut Tx<'_, Node>, now: Now, legs: &[LegId]) {
+    let undelivered = tx.state().undelivered.clone();
+    for leg in legs.iter().filter(|leg| undelivered.contains(*leg)) {
+        tx.volatile_mut().granted_at.insert(leg.clone(), now.boot);
+    }
+    confirm(tx, legs.iter());
+}
+
 /// Whether waiting for the pool is pointless now.
 fn decides_alone(volatile: &Volatile) -> bool {
     volatile.circuit.open

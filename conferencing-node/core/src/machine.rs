@@ -102,7 +102,7 @@ fn decide(tx: &mut Tx<'_, Node>, now: Now, command: Command) -> Reply {
         Command::Sync { source, as_of, legs } => reconcile::sync(tx, now, &source, as_of, &legs),
         Command::Expire { asks } => Reply::Outcomes(asks::expire(tx, now, asks)),
         Command::Delivered { legs } => {
-            admit::confirm(tx, legs.iter());
+            admit::delivered(tx, now, &legs);
             Reply::Done
         }
         Command::Told { legs } => {

@@ -13,9 +13,9 @@ use crate::state::LegRecord;
 use crate::volatile::{Question, Volatile};
 use crate::{admit, verdict};
 
-/// A leg granted so recently is not ended by a list: its source may have made that before it learned of
-/// the grant, whatever revision it read, because the revision rises with the grant and not with its
-/// delivery.
+/// A leg whose grant went out so recently is not ended by a list: its source may have made that before it
+/// learned of the grant, whatever revision it read, because the revision rises with the grant and not with
+/// its delivery.
 pub(crate) const GRANTED_FOR: Millis = Millis(10_000);
 /// The same while the answer is not known to have gone out.
 const UNDELIVERED_FOR: Millis = Millis::MINUTE;

@@ -149,7 +149,7 @@ pub struct Volatile {
     pub licenses: Vec<(Feature, u32, u32)>,
     /// When a source last showed life.
     pub sources: BTreeMap<SourceId, Millis>,
-    /// When legs were granted: those whose answer is not known to have gone out, and recent ones.
+    /// When legs were granted whose answer is not known to have gone out, and when it went out for recent ones.
     pub granted_at: BTreeMap<LegId, Millis>,
     /// Revoked legs whose telling the pool has recorded.
     pub told: BTreeSet<LegId>,

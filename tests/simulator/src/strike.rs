@@ -46,7 +46,7 @@ impl World {
                 }
             }
             Fault::Stall { who, span } => match who {
-                Who::Pool => self.pool.stalled_until = self.time.plus(span),
+                Who::Pool => self.pool.stalled_until = self.pool.stalled_until.max(self.time.plus(span)),
                 Who::Node(at) => self.stall(at, span),
                 Who::Vendor => {}
             },
@@ -157,7 +157,7 @@ impl World {
         if node.stalled_until <= self.time {
             node.stalled_since = self.time;
         }
-        node.stalled_until = self.time.plus(span);
+        node.stalled_until = node.stalled_until.max(self.time.plus(span));
     }
 
     fn jump(&mut self, who: Who, by: i64) {

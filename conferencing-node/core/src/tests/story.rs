@@ -338,6 +338,25 @@ fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() 
 }
 
 #[test]
+fn a_list_does_not_end_a_leg_whose_answer_was_late_and_has_just_gone_out() {
+    let mut rig = Rig::new(9);
+    rig.settle();
+    ask(&mut rig, 501, call("c", &["a"]));
+    rig.settle();
+    let as_of = rig.bench.state.counters.revision;
+    let none = |rig: &mut Rig| rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
+    // A slow disk, or a machine that was suspended.
+    rig.pass(Millis(12_000));
+    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+    let kept = Reply::Synced { ended: vec![], unknown: vec![] };
+    assert_eq!(none(&mut rig), kept, "made before the answer arrived");
+    // Said again: nothing new.
+    rig.pass(Millis(10_000));
+    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+    assert_eq!(none(&mut rig), Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] });
+}
+
+#[test]
 fn a_silent_source_raises_an_alarm_and_its_legs_are_released_at_last() {
     let mut rig = Rig::new(9);
     rig.admit(call("c", &["a"]));

@@ -41,7 +41,7 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
     }
     let state = tx.state();
     if all_run(state, &call) {
-        return Reply::Decided(Decision::Granted(repeat(tx, &call)));
+        return Reply::Decided(Decision::Granted(repeat(tx, now, &call)));
     }
     if state.counters.draining && !carries_on(state, &call) {
         return Reply::Decided(deny(tx, now, call, DenialReason::Draining));
@@ -97,7 +97,10 @@ pub(crate) fn all_run(state: &State, call: &Call) -> bool {
 }
 
 /// The same grant again: every leg runs already.
-pub(crate) fn repeat(tx: &mut Tx<'_, Node>, call: &Call) -> Granted {
+pub(crate) fn repeat(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Granted {
+    // Whoever asks again does not know of the first answer, and may list its legs before this one arrives.
+    let asked = call.legs.iter().map(|leg| (leg.leg.clone(), now.boot));
+    tx.volatile_mut().granted_at.extend(asked);
     confirm(tx, call.legs.iter().map(|leg| &leg.leg));
     let state = tx.state();
     let records = call.legs.iter().filter_map(|leg| state.legs.get(&leg.leg));
@@ -210,7 +213,7 @@ pub(crate) fn decide_call(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Decis
         return Decision::Conflict(revoked);
     }
     if all_run(tx.state(), call) {
-        return Decision::Granted(repeat(tx, call));
+        return Decision::Granted(repeat(tx, now, call));
     }
     let needs: Vec<_> = added(tx.state(), call).into_iter().filter(|(_, units)| !units.is_zero()).collect();
     // What moves units and adds none is no new call; one that needs more is judged like any increase.

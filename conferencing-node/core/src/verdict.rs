@@ -117,7 +117,7 @@ pub(crate) fn allocated(
             granted(tx, now, &item, waiting.is_some(), &leases, waiting.as_ref().map(|w| &w.what))?
         }
         // Another question had the same legs granted meanwhile.
-        _ if admit::all_run(tx.state(), &item.call) => Decision::Granted(admit::repeat(tx, &item.call)),
+        _ if admit::all_run(tx.state(), &item.call) => Decision::Granted(admit::repeat(tx, now, &item.call)),
         Verdict::Denied(reason) => Decision::Denied(reason),
         // One of a revoked leg was asked for before the node heard of it.
         Verdict::Refused { field, text } => admit::revoked(tx.state(), &item.call)

@@ -68,11 +68,15 @@ fn lineage(pool: &Pool, node: &NodeName, request: &OpenRequest) -> Result<(Holde
     let speaks = |nonce| holders_of(pool, node).find(|(_, holder)| holder.nonce == Some(nonce));
     let spoke = |nonce| holders_of(pool, node).find(|(_, holder)| holder.superseded.contains(&nonce));
     let (mine, before) = (request.nonce, request.predecessor);
-    if let Some((id, _)) = speaks(mine).or_else(|| before.and_then(speaks)) {
+    if let Some((id, _)) = speaks(mine) {
         return Ok((id, Kin::Same));
     }
+    // Also when the process before it speaks again: then that one was copied.
     if let Some((id, _)) = spoke(mine) {
         return Ok((id, Kin::Clone));
+    }
+    if let Some((id, _)) = before.and_then(speaks) {
+        return Ok((id, Kin::Same));
     }
     let known = before.and_then(spoke).map(|(id, _)| id);
     let holder = known.or_else(|| pool.holder_of(node)).ok_or(Refusal::Revoked)?;

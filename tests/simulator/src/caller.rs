@@ -80,8 +80,11 @@ impl World {
         let number = self.nodes[at].next_name();
         let mut leg = LegId::new(&format!("l{number}")).expect("a short id");
         let old = &self.nodes[at].servers[server].old;
-        if !old.is_empty() && self.dice.chance(30) {
-            leg = self.dice.pick(&self.nodes[at].servers[server].old).clone();
+        if !old.is_empty() && self.dice.chance(if self.plan.unruly() { 400 } else { 30 }) {
+            leg = self.dice.pick(old).clone();
+            if self.nodes[at].servers[server].twice.contains(&leg) {
+                leg = LegId::new(&format!("l{number}")).expect("a short id");
+            }
         }
         let protocol = if self.dice.chance(100) { Protocol::Skype } else { Protocol::Sip };
         let media = if self.dice.chance(150) { Media::CONTROL_ONLY } else { Media::AUDIO_VIDEO };

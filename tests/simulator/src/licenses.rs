@@ -1,14 +1,14 @@
 //! Keys, plans and licenses to play with, and the exchange of a request and its answer as XML: for simulated
 //! worlds, and for tests that have the same machines in their hands.
 
-use headroom_core::activation::{Wish, read_request, write_request};
+use headroom_core::activation::{Request, Wish, read_request, write_request};
 use headroom_core::entitlement::{EntitlementKey, RANDOM_BYTES};
 use headroom_core::fingerprint::{Fingerprint, Sources};
 use headroom_core::license::{LicenseDocument, LicensedFeature, Metric, Nonce, SigningKey};
 use headroom_core::signed::sign;
 use headroom_core::{Feature, LicenseId, Millis, Text, Units};
 use licensing_core::{self as vendor, Fresh, KnownKey, Source, Terms};
-use management_core::{LicenseRequest, Wanted};
+use management_core::Wanted;
 
 /// The vendor's key.
 #[must_use]
@@ -34,7 +34,11 @@ pub fn key(number: u8) -> EntitlementKey {
 /// Never: an id is enough.
 #[must_use]
 pub fn fingerprint() -> Fingerprint {
-    Fingerprint::new(&Sources { machine_id: Some("site".into()), ..Sources::default() })
+    told_by("site")
+}
+
+fn told_by(id: &str) -> Fingerprint {
+    Fingerprint::new(&Sources { machine_id: Some(id.into()), ..Sources::default() })
         .expect("an id is enough to tell a machine")
 }
 
@@ -105,14 +109,29 @@ pub fn wanted(wish: Wish, nonce: Nonce, site: u8) -> Wanted {
     Wanted { wish, nonce, manual: false, machine, software: Text::default() }
 }
 
+/// A request of a machine that no management node stands for here, so often asked before.
+#[must_use]
+pub fn request(wish: Wish, nonce: Nonce, site: u8, sequence: u64) -> Request {
+    Request {
+        wish,
+        nonce,
+        sequence,
+        revision: 0,
+        fingerprint: told_by(&format!("site {site}")),
+        machine: machine_key(site).public_key(),
+        certificate: None,
+        created_at: Millis(0),
+        software: Text::default(),
+    }
+}
+
 /// A site's request as it reaches the register: signed, written, and read again.
 ///
 /// # Panics
 /// When what was written cannot be read, which is what a test wants to know.
 #[must_use]
-pub fn delivered(open: &LicenseRequest, site: u8, random: [u8; 16]) -> vendor::Command {
-    let xml =
-        write_request(&sign(open.request.clone(), &machine_key(site)).expect("a request can be signed"));
+pub fn delivered(request: &Request, site: u8, random: [u8; 16]) -> vendor::Command {
+    let xml = write_request(&sign(request.clone(), &machine_key(site)).expect("a request can be signed"));
     let request = read_request(xml.as_bytes()).expect("a request that was written can be read");
     let digest = request.digest();
     let fresh = Fresh { prefix: "L-".into(), random, trial_end: Millis(i64::MAX) };

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use clap::Parser;
-use headroom_simulator::run::{self, Failed, Figures, Progress};
+use clap::{Parser, ValueEnum as _};
+use headroom_simulator::plan::Profile;
+use headroom_simulator::run::{self, Failed, Figures, Progress, Worlds};
 use headroom_simulator::story::{Telling, clock};
 
 /// Runs the machines of all three services in simulated worlds: virtual time, a hostile network, failing
@@ -22,6 +23,9 @@ struct Cli {
     /// How many seeds.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
+    /// Worlds of this kind only; else as chance decides, without unruly ones.
+    #[arg(long)]
+    only: Option<Profile>,
     /// Seeds at the same time; as many as there are processors when not given.
     #[arg(long)]
     threads: Option<usize>,
@@ -40,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let mut out = std::io::stdout().lock();
     if cli.story && cli.seeds == 1 {
-        let outcome = run::seed(cli.first_seed, Telling::Everything);
+        let outcome = run::seed(cli.first_seed, cli.only, Telling::Everything);
         for (at, line) in &outcome.story {
             writeln!(out, "{}  {line}", clock(*at))?;
         }
@@ -63,10 +67,11 @@ fn main() -> anyhow::Result<ExitCode> {
             let _ = writeln!(std::io::stderr(), "{done} of {} seeds, {seconds} s", cli.seeds);
         }
     };
-    let (figures, failed) = run::seeds(cli.first_seed, cli.seeds, threads, cli.failures, progress);
+    let worlds = Worlds { only: cli.only, first: cli.first_seed, count: cli.seeds };
+    let (figures, failed) = run::seeds(worlds, threads, cli.failures, progress);
     print_figures(&mut out, &figures, began.elapsed().as_secs_f64())?;
     for failure in &failed {
-        print_failure(&mut out, failure, cli.lines)?;
+        print_failure(&mut out, failure, &cli)?;
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -84,7 +89,7 @@ fn print_figures(out: &mut impl std::io::Write, figures: &Figures, seconds: f64)
     )
 }
 
-fn print_failure(out: &mut impl std::io::Write, failed: &Failed, lines: usize) -> std::io::Result<()> {
+fn print_failure(out: &mut impl std::io::Write, failed: &Failed, cli: &Cli) -> std::io::Result<()> {
     let Failed { seed, violation } = failed;
     writeln!(
         out,
@@ -93,12 +98,15 @@ fn print_failure(out: &mut impl std::io::Write, failed: &Failed, lines: usize) -
         clock(violation.at),
         violation.text
     )?;
-    let story = run::seed(*seed, Telling::Everything).story;
-    let skipped = story.len().saturating_sub(lines);
+    let story = run::seed(*seed, cli.only, Telling::Everything).story;
+    let skipped = story.len().saturating_sub(cli.lines);
     if skipped > 0 {
         writeln!(
             out,
-            "… {skipped} lines before; all of them: simulate --first-seed {seed} --seeds 1 --story"
+            "… {skipped} lines before; all of them: simulate {}--first-seed {seed} --seeds 1 --story",
+            cli.only
+                .and_then(|only| only.to_possible_value())
+                .map_or_else(String::new, |only| format!("--only {} ", only.get_name()))
         )?;
     }
     for (at, line) in &story[skipped..] {

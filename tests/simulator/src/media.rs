@@ -9,8 +9,14 @@ use headroom_core::{Call, CallInfo, Leg, LegId, Media, Millis, SourceId};
 use crate::node::{Asker, NodeEvent};
 use crate::world::{Event, World};
 
-/// A media server lists its legs so often.
-const LIST_EVERY: i64 = 30_000;
+/// A media server lists its legs so often, and so often when it is unruly.
+const LIST_EVERY: (i64, i64) = (30_000, 3_000);
+/// A list can be so long on the way.
+const LIST_LATE: i64 = 30_000;
+/// An answer that goes out arrives within this time.
+const ANSWERED_WITHIN: Millis = Millis(20);
+/// A question can come so late a second time.
+const ASK_LATE: i64 = 45_000;
 /// What has no answer is said again after this time.
 const AGAIN: Millis = Millis::SECOND.times(2);
 
@@ -32,6 +38,10 @@ pub struct Server {
     pub spoke: Millis,
     /// Ids of legs that have ended.
     pub old: Vec<LegId>,
+    /// Legs that are asked for twice: their ids are not used again.
+    pub twice: BTreeSet<LegId>,
+    /// How often it died.
+    deaths: u64,
 }
 
 /// A leg that runs.
@@ -71,8 +81,13 @@ pub enum ServerEvent {
     Change(LegId),
     /// It reads where the list stands, and which legs are to be ended.
     Read,
-    /// It lists its legs as of then, as the node of that journal said.
-    List(u64, u64),
+    /// It makes the list of its legs as of what it read then, as the node of that journal said.
+    List(u64, u64, Millis),
+    /// The list arrives.
+    Listed(u64, u64, Vec<LegId>),
+    /// A question arrives a second time, of a media server that had died so often, at the node of that
+    /// journal, if it is not too late.
+    Twice(Box<Call>, (u64, u64), Millis),
 }
 
 impl Server {
@@ -88,6 +103,8 @@ impl Server {
             gone: false,
             spoke: Millis(0),
             old: Vec::new(),
+            twice: BTreeSet::new(),
+            deaths: 0,
         }
     }
 
@@ -108,7 +125,7 @@ impl World {
     fn begin_server(&mut self, at: usize, server: usize) {
         let first = self.dice.about(self.plan.call_every);
         self.server_soon(at, server, first, ServerEvent::Call);
-        let list = self.dice.span(0, LIST_EVERY);
+        let list = self.dice.span(0, self.list_every());
         self.server_soon(at, server, list, ServerEvent::Read);
     }
 
@@ -130,10 +147,9 @@ impl World {
             ServerEvent::SayEnds => self.say_ends(at, server),
             ServerEvent::Change(leg) => self.change(at, server, leg),
             ServerEvent::Read => self.read(at, server),
-            ServerEvent::List(as_of, journal) if journal == self.nodes[at].journals => {
-                self.list(at, server, as_of);
-            }
-            ServerEvent::List(..) => {}
+            ServerEvent::List(as_of, journal, read) => self.list(at, server, (as_of, journal), read),
+            ServerEvent::Listed(as_of, journal, legs) => self.listed(at, server, (as_of, journal), legs),
+            ServerEvent::Twice(call, from, until) => self.asked_twice(at, server, *call, from, until),
         }
     }
 
@@ -188,6 +204,33 @@ impl World {
                 self.server_soon(at, server, after, ServerEvent::End(leg.leg));
             }
         }
+        if self.plan.unruly() && self.dice.chance(200) {
+            let journals = self.nodes[at].journals;
+            let mine = &mut self.nodes[at].servers[server];
+            mine.twice.extend(call.legs.iter().map(|leg| leg.leg.clone()));
+            let from = (mine.deaths, journals);
+            let until = self.time.plus(Millis(ASK_LATE));
+            let after = self.dice.span(500, ASK_LATE);
+            self.server_soon(at, server, after, ServerEvent::Twice(Box::new(call.clone()), from, until));
+        }
+        self.speak(at, server, Command::Admit { ask, call }, Asker::Call(ask));
+    }
+
+    /// A question that was underway twice arrives a second time; nobody waits for its answer.
+    fn asked_twice(&mut self, at: usize, server: usize, call: Call, from: (u64, u64), until: Millis) {
+        let same = from == (self.nodes[at].servers[server].deaths, self.nodes[at].journals);
+        if !same || self.time > until || !self.reaches(at, server) {
+            return;
+        }
+        self.count("question that comes twice");
+        self.tell(|world| {
+            format!(
+                "{}: asks for {}, late and twice",
+                world.server_label(at, server),
+                crate::say::call(&call)
+            )
+        });
+        let ask = AskId(self.nodes[at].next_name());
         self.speak(at, server, Command::Admit { ask, call }, Asker::Call(ask));
     }
 
@@ -206,13 +249,14 @@ impl World {
         }
         if lost {
             self.count("lost answer to a media server");
-            if self.dice.chance(500) {
+            // One that repeats its questions would have to list what it still asks for.
+            if self.dice.chance(500) && !self.plan.unruly() {
                 let after = self.dice.span(500, 5_000);
                 self.server_soon(at, server, after, ServerEvent::Ask(call));
             }
             return;
         }
-        let after = self.dice.span(0, 20);
+        let after = self.dice.span(0, ANSWERED_WITHIN.0);
         let answered = ServerEvent::Answered(call, Box::new(decision.clone()));
         self.server_soon(at, server, after, answered);
     }
@@ -243,6 +287,7 @@ impl World {
         if self.oracle.is_over(at, &leg.leg) || mine.ending.contains(&leg.leg) {
             return;
         }
+        self.check(self.begins_held(at, &leg.leg));
         if let Some(old) = &leg.replaces {
             for server in &mut self.nodes[at].servers {
                 server.running.remove(old);
@@ -352,7 +397,8 @@ impl World {
 
     /// Reads where the list stands, and which of its legs are to be ended; lists what it runs a moment later.
     fn read(&mut self, at: usize, server: usize) {
-        let next = self.dice.span(LIST_EVERY / 2, LIST_EVERY);
+        let every = self.list_every();
+        let next = self.dice.span(every / 2, every);
         self.server_soon(at, server, next, ServerEvent::Read);
         if !self.reaches(at, server) {
             return;
@@ -384,18 +430,34 @@ impl World {
                 self.server_soon(at, server, after, ServerEvent::End(leg));
             }
         }
-        let after = self.dice.span(0, 400);
+        // Unruly ones are quick with it: so an answer can be on its way to them.
+        let latest = if self.plan.unruly() && self.dice.chance(500) { 30 } else { 400 };
+        let after = self.dice.span(0, latest);
         let journal = self.nodes[at].journals;
-        self.server_soon(at, server, after, ServerEvent::List(as_of, journal));
+        self.server_soon(at, server, after, ServerEvent::List(as_of, journal, self.time));
     }
 
-    fn list(&mut self, at: usize, server: usize, as_of: u64) {
-        if !self.reaches(at, server) {
-            return;
-        }
+    fn list_every(&self) -> i64 {
+        if self.plan.unruly() { LIST_EVERY.1 } else { LIST_EVERY.0 }
+    }
+
+    fn list(&mut self, at: usize, server: usize, (as_of, journal): (u64, u64), read: Millis) {
         let mine = &self.nodes[at].servers[server];
         let legs: Vec<LegId> = mine.running.keys().filter(|leg| mine.runs(leg)).cloned().collect();
-        let source = mine.source.clone();
+        // One that took no time to make may leave out what was answered as it was begun.
+        let slow = self.plan.unruly() && self.time.since(read) > ANSWERED_WITHIN && self.dice.chance(500);
+        if !slow {
+            return self.listed(at, server, (as_of, journal), legs);
+        }
+        let after = self.dice.span(0, LIST_LATE);
+        self.server_soon(at, server, after, ServerEvent::Listed(as_of, journal, legs));
+    }
+
+    fn listed(&mut self, at: usize, server: usize, (as_of, journal): (u64, u64), legs: Vec<LegId>) {
+        if journal != self.nodes[at].journals || !self.reaches(at, server) {
+            return;
+        }
+        let source = self.nodes[at].servers[server].source.clone();
         self.speak(at, server, Command::Sync { source, as_of, legs }, Asker::List(server));
     }
 
@@ -414,6 +476,7 @@ impl World {
         for (_, pending) in std::mem::take(&mut self.nodes[at].pending) {
             if let What::Call(call) = pending.what
                 && self.dice.chance(500)
+                && !self.plan.unruly()
             {
                 let after = self.dice.span(500, 5_000);
                 self.server_soon(at, pending.server, after, ServerEvent::Ask(call));
@@ -426,6 +489,7 @@ impl World {
         self.tell(|world| format!("{}: dies with its legs", world.server_label(at, server)));
         self.nodes[at].pending.retain(|_, pending| pending.server != server);
         let mine = &mut self.nodes[at].servers[server];
+        mine.deaths += 1;
         let over: Vec<_> = std::mem::take(&mut mine.running).into_keys().collect();
         mine.gone |= gone;
         for leg in over {

@@ -318,7 +318,7 @@ impl World {
             if self.is_deadly() {
                 return self.node_dies(at);
             }
-            let about = Self::node_deciding(&command);
+            let about = self.node_deciding(at, &command);
             let Some(process) = &mut self.nodes[at].process else { return };
             let events = process.decide(now, command, who).to_vec();
             self.node_decided(at, &about, &events, now);

@@ -23,8 +23,9 @@ mod node;
 mod pool;
 mod recovery;
 mod rest;
+mod vendor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conferencing_core::{Grace, RequestId};
 use headroom_core::{Charge, LegId, Millis, Shared};
@@ -32,6 +33,9 @@ use management_core::{HolderId, LeaseKey, Mutation};
 
 pub use node::NodeStep;
 pub use pool::PoolStep;
+
+/// The id of a leg that has ended is dead for a minute: almost so long, by when the node had answered.
+const DEAD_FOR: Millis = Millis(50_000);
 
 /// A promise that was not kept, and how.
 pub type Broken = (&'static str, String);
@@ -66,10 +70,12 @@ struct NodeTruth {
     heard: BTreeMap<LegId, Millis>,
     /// Legs that another was to take over from.
     replaced: BTreeMap<LegId, Millis>,
-    /// Legs that the present process has heard the names of.
+    /// The process that granted a leg last.
+    granted: BTreeMap<LegId, u64>,
+    /// The process that heard a leg's name last.
     named: BTreeMap<LegId, u64>,
-    /// The request whose answer proves a commit.
-    proof: Option<RequestId>,
+    /// Requests of the process whose answers prove a commit.
+    proofs: BTreeSet<RequestId>,
     /// When contact was last had.
     contact: Option<Millis>,
     /// The contact that was last had and durably noted.
@@ -128,7 +134,12 @@ impl Oracle {
 
     /// What an answer that arrives at a node proves.
     pub fn proved(&mut self, at: usize, request: RequestId, proves: bool) {
-        self.node(at).proof = proves.then_some(request);
+        let proofs = &mut self.node(at).proofs;
+        if proves {
+            proofs.insert(request)
+        } else {
+            proofs.remove(&request)
+        };
     }
 
     /// A machine was off or stood still; what passed since its clocks were saved last is lost too.

@@ -8,7 +8,7 @@ use crate::fault::{Fault, Who, Year};
 use crate::scene::Scene;
 
 /// How long a world lasts, and what it is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
     /// A few minutes with many calls and many faults.
     Minutes,
@@ -18,6 +18,10 @@ pub enum Profile {
     Weeks,
     /// So many legs that a report has several chunks.
     Crowd,
+    /// Minutes in which those around the machines try them: media servers repeat questions late, use ids
+    /// again at once and send lists that are long on the way, answers to attempts that were given up are
+    /// listened to, a stranger has a key too. Not drawn by chance.
+    Unruly,
 }
 
 /// What a seed decides beforehand.
@@ -86,24 +90,27 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
 impl Plan {
-    /// Draws a plan.
+    /// Draws a plan, of any kind that comes by chance or of this one.
     #[must_use]
-    pub fn new(dice: &mut Dice) -> Self {
-        let profile = match dice.below(1000) {
+    pub fn new(only: Option<Profile>, dice: &mut Dice) -> Self {
+        let drawn = match dice.below(1000) {
             0 => Profile::Weeks,
             1..=3 => Profile::Crowd,
             4..=13 => Profile::Hours,
             _ => Profile::Minutes,
         };
+        let profile = only.unwrap_or(drawn);
         let weeks = profile == Profile::Weeks;
         let active = match profile {
-            Profile::Minutes => dice.span(MINUTE / 3, 3 * MINUTE),
+            Profile::Minutes | Profile::Unruly => dice.span(MINUTE / 3, 3 * MINUTE),
             Profile::Hours => dice.span(HOUR / 2, 3 * HOUR),
             Profile::Weeks => dice.span(15 * DAY, 30 * DAY),
             Profile::Crowd => dice.span(MINUTE, 3 * MINUTE),
         };
         let (call_every, call_length, call_legs) = match profile {
-            Profile::Minutes => (*dice.pick(&[2_000, 4_000, 8_000]), *dice.pick(&[10_000, 60_000]), 3),
+            Profile::Minutes | Profile::Unruly => {
+                (*dice.pick(&[2_000, 4_000, 8_000]), *dice.pick(&[10_000, 60_000]), 3)
+            }
             Profile::Hours => (*dice.pick(&[20_000, 60_000]), 10 * MINUTE, 3),
             Profile::Weeks => (2 * HOUR, HOUR, 2),
             Profile::Crowd => (10_000, 20 * MINUTE, 500),
@@ -112,7 +119,7 @@ impl Plan {
         let ttl = if profile == Profile::Hours { 120_000 } else { *dice.pick(&[20_000, 40_000, 120_000]) };
         let mut plan = Self {
             profile,
-            nodes: 1 + dice.index(if profile == Profile::Minutes { 3 } else { 2 }),
+            nodes: 1 + dice.index(if matches!(profile, Profile::Minutes | Profile::Unruly) { 3 } else { 2 }),
             servers: 1 + dice.index(2),
             capacity: if profile == Profile::Crowd { 3_000 } else { *dice.pick(&[1, 2, 4, 8, 20]) },
             overdraft: *dice.pick(&[0, 0, 1, 3]),
@@ -146,6 +153,12 @@ impl Plan {
         }
         plan.faults = plan.draw_faults(dice);
         plan
+    }
+
+    /// Whether those around the machines try them.
+    #[must_use]
+    pub fn unruly(&self) -> bool {
+        self.profile == Profile::Unruly
     }
 
     /// Ten minutes in which nothing happens by chance: two nodes with a media server each, four units.
@@ -187,7 +200,7 @@ impl Plan {
     /// How many faults come, and when.
     fn draw_faults(&self, dice: &mut Dice) -> Vec<(Millis, Fault)> {
         let count = match self.profile {
-            Profile::Minutes => *dice.pick(&[0, 2, 5, 10]),
+            Profile::Minutes | Profile::Unruly => *dice.pick(&[0, 2, 5, 10]),
             Profile::Hours => *dice.pick(&[5, 10, 20]),
             Profile::Weeks => 12,
             Profile::Crowd => 4,
@@ -224,7 +237,7 @@ impl Plan {
 
     fn outage(&self, dice: &mut Dice) -> Millis {
         let longest = match self.profile {
-            Profile::Minutes | Profile::Crowd => *dice.pick(&[3_000, 30_000, 180_000]),
+            Profile::Minutes | Profile::Crowd | Profile::Unruly => *dice.pick(&[3_000, 30_000, 180_000]),
             Profile::Hours => *dice.pick(&[30_000, HOUR, 2 * HOUR]),
             Profile::Weeks => *dice.pick(&[HOUR, 2 * DAY, 16 * DAY]),
         };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use headroom_core::Millis;
 
+use crate::plan::Profile;
 use crate::story::Telling;
 use crate::world::{Outcome, Violation, World};
 
@@ -46,10 +47,21 @@ pub struct Progress<'a> {
     pub failed: Option<&'a Failed>,
 }
 
+/// Which worlds.
+#[derive(Debug, Clone, Copy)]
+pub struct Worlds {
+    /// Of this kind only; else of any kind that comes by chance.
+    pub only: Option<Profile>,
+    /// The first seed.
+    pub first: u64,
+    /// How many seeds.
+    pub count: u64,
+}
+
 /// Runs a seed. A panic of a machine is a broken promise too.
 #[must_use]
-pub fn seed(seed: u64, telling: Telling) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(|| World::new(seed, telling).run())) {
+pub fn seed(seed: u64, only: Option<Profile>, telling: Telling) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed, only, telling).run())) {
         Ok(outcome) => outcome,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -65,12 +77,12 @@ pub fn seed(seed: u64, telling: Telling) -> Outcome {
 /// Runs seeds on so many threads, until `failures` of them have broken a promise. `progress` is told
 /// after each.
 pub fn seeds(
-    first: u64,
-    count: u64,
+    worlds: Worlds,
     threads: usize,
     failures: usize,
     progress: impl Fn(Progress<'_>) + Sync,
 ) -> (Figures, Vec<Failed>) {
+    let Worlds { only, first, count } = worlds;
     let next = AtomicU64::new(first);
     let end = first.saturating_add(count);
     let all = Mutex::new((Figures::default(), Vec::<Failed>::new()));
@@ -82,7 +94,7 @@ pub fn seeds(
             if number >= end || enough {
                 break;
             }
-            let failed = one(number, &mut mine).map(|violation| Failed { seed: number, violation });
+            let failed = one(number, only, &mut mine).map(|violation| Failed { seed: number, violation });
             progress(Progress { done: number - first + 1, failed: failed.as_ref() });
             if let (Some(failed), Ok(mut all)) = (failed, all.lock()) {
                 all.1.push(failed);
@@ -102,8 +114,8 @@ pub fn seeds(
     (figures, failed)
 }
 
-fn one(number: u64, figures: &mut Figures) -> Option<Violation> {
-    let outcome = seed(number, Telling::Nothing);
+fn one(number: u64, only: Option<Profile>, figures: &mut Figures) -> Option<Violation> {
+    let outcome = seed(number, only, Telling::Nothing);
     figures.seeds += 1;
     figures.steps += outcome.steps;
     figures.node_time = figures.node_time.plus(outcome.node_time);
@@ -112,7 +124,7 @@ fn one(number: u64, figures: &mut Figures) -> Option<Violation> {
     }
     if outcome.violation.is_none() && number.is_multiple_of(TWICE) {
         figures.repeated += 1;
-        let again = seed(number, Telling::Nothing);
+        let again = seed(number, only, Telling::Nothing);
         if again.trace != outcome.trace {
             let text =
                 format!("the trace is {:016x}, and the second time {:016x}", outcome.trace, again.trace);

@@ -94,7 +94,15 @@ impl World {
 
     /// An answer arrives. One of an attempt that was given up is not listened to.
     pub(crate) fn uplink_hears(&mut self, at: usize, arrival: Arrival) {
-        if self.nodes[at].uplink != (Uplink::Attempt { number: arrival.attempt }) {
+        let Uplink::Attempt { number } = self.nodes[at].uplink else { return };
+        if number != arrival.attempt {
+            if self.plan.unruly() && arrival.outcome.is_ok() {
+                // The machine is not to need that. What it answers may be asked for in this attempt too.
+                self.oracle.proved(at, arrival.id, arrival.proves);
+                let jitter = u32::try_from(self.dice.below(1000)).unwrap_or(500);
+                let command = Command::Answered { request: arrival.id, outcome: arrival.outcome, jitter };
+                self.node_submit(at, command, Asker::Nobody);
+            }
             return;
         }
         self.tell_outcome(at, &arrival.outcome);
@@ -120,7 +128,9 @@ impl World {
         proves: bool,
     ) {
         self.nodes[at].uplink = Uplink::Asks;
-        self.oracle.proved(at, id, proves);
+        if outcome.is_ok() {
+            self.oracle.proved(at, id, proves);
+        }
         let jitter = u32::try_from(self.dice.below(1000)).unwrap_or(500);
         let command = Command::Answered { request: id, outcome, jitter };
         self.node_submit(at, command, Asker::Uplink);

@@ -1,9 +1,9 @@
 //! The licensing server, and the exchange with it: a request is durable and marked before it is sent, the
 //! answer is signed, and both are XML on the way.
 
-use headroom_core::activation::{Wish, read_answer, write_answer};
+use headroom_core::activation::{Outcome, Wish, read_answer, write_answer};
 use headroom_core::license::Nonce;
-use headroom_core::{Millis, Shared};
+use headroom_core::{LicenseId, Millis, Shared};
 use licensing_core::{self as vendor, Register};
 use management_core::{Command, Installed, LicenseRequest, Mark, Reply};
 
@@ -29,6 +29,8 @@ pub struct VendorSide {
     /// Its process, when it runs.
     pub process: Option<Process<Register, VendorAsker>>,
     lives: u64,
+    /// Requests that the stranger has made.
+    strangers: u64,
 }
 
 /// Something at the licensing server, or on the way.
@@ -51,8 +53,8 @@ pub enum VendorEvent {
 pub enum VendorAsker {
     /// Nobody.
     Nobody,
-    /// The management node.
-    Pool,
+    /// The management node, which returns this license with it.
+    Pool(Option<LicenseId>),
 }
 
 /// How far an exchange is, seen from the management node.
@@ -66,7 +68,9 @@ pub enum LicenseStep {
 }
 
 /// The site that the management node is.
-const SITE: u8 = 0;
+pub const SITE: u8 = 0;
+/// Another, which has the same keys.
+const STRANGER: u8 = 1;
 
 /// The license that a world begins with.
 #[must_use]
@@ -80,7 +84,7 @@ impl VendorSide {
     /// A new register.
     #[must_use]
     pub fn new(dice: &mut Dice) -> Self {
-        Self { host: Host::new(2_000), disk: Disk::new(dice.any()), process: None, lives: 0 }
+        Self { host: Host::new(2_000), disk: Disk::new(dice.any()), process: None, lives: 0, strangers: 0 }
     }
 }
 
@@ -137,6 +141,7 @@ impl World {
         for (command, who) in process.take(usize::MAX) {
             process.decide(now, command, who);
         }
+        self.check(self.keys_once());
         self.vendor_close();
     }
 
@@ -167,7 +172,10 @@ impl World {
 
     fn vendor_answers(&mut self, answers: Vec<(VendorAsker, vendor::Reply)>) {
         for (who, reply) in answers {
-            if let (VendorAsker::Pool, vendor::Reply::Answered(draft)) = (who, reply) {
+            if let (VendorAsker::Pool(returned), vendor::Reply::Answered(draft)) = (who, reply) {
+                if draft.outcome == Outcome::Done {
+                    self.check(self.is_returned(returned.as_ref()));
+                }
                 let Ok(signed) = draft.sign(&licenses::vendor_key()) else {
                     self.violate("I10", "an answer of the register cannot be signed".into());
                     return;
@@ -181,8 +189,12 @@ impl World {
     }
 
     fn vendor_hears(&mut self, open: &Shared<LicenseRequest>) {
-        let command = licenses::delivered(open, SITE, self.dice.bytes());
-        self.vendor_submit(command, VendorAsker::Pool);
+        let command = licenses::delivered(&open.request, SITE, self.dice.bytes());
+        let returned = match &open.request.wish {
+            Wish::Return(license) => Some(license.clone()),
+            _ => None,
+        };
+        self.vendor_submit(command, VendorAsker::Pool(returned));
     }
 
     /// Something is wanted of the licensing server.
@@ -203,6 +215,29 @@ impl World {
         };
         self.wish(wish);
         self.schedule(AGAIN, Event::Vendor(VendorEvent::Again));
+        if self.plan.unruly() {
+            self.stranger_asks();
+        }
+    }
+
+    /// Somebody with another machine has the keys too, and uses or returns what he got for them.
+    fn stranger_asks(&mut self) {
+        let number = u8::try_from(self.dice.below(u64::from(self.plan.keys))).unwrap_or(0);
+        let machine = licenses::machine_key(STRANGER).public_key().id();
+        let active = self.vendor.process.as_ref().and_then(|process| {
+            let mut active = process.state().of_machine(machine).filter(|license| license.ended.is_none());
+            active.next().map(|activation| activation.document.license.clone())
+        });
+        let wish = match active {
+            Some(license) => Wish::Return(license),
+            None => Wish::Activate(licenses::key(number)),
+        };
+        self.count("request of a stranger");
+        self.vendor.strangers += 1;
+        let nonce = Nonce(self.dice.bytes());
+        let request = licenses::request(wish, nonce, STRANGER, self.vendor.strangers);
+        let command = licenses::delivered(&request, STRANGER, self.dice.bytes());
+        self.vendor_submit(command, VendorAsker::Nobody);
     }
 
     fn wish(&mut self, wish: Wish) {
@@ -264,31 +299,5 @@ impl World {
         let again = Nonce(self.dice.bytes());
         let apply = Command::ApplyAnswer { answer: Box::new(answer), just_now: true, again };
         self.pool_submit(apply, Asker::License(LicenseStep::Applied));
-    }
-
-    /// I10: the register and the pool agree on which licenses are this machine's, each once.
-    pub(crate) fn vendor_at_rest(&self) -> Result<(), String> {
-        if self.plan.keys == 0 {
-            return Ok(());
-        }
-        let Some(register) = &self.vendor.process else { return Err("the licensing server is down".into()) };
-        let Some(pool) = &self.pool.process else { return Err("the pool is down".into()) };
-        let machine = licenses::machine_key(SITE).public_key().id();
-        let active = register.state().of_machine(machine).filter(|activation| activation.ended.is_none());
-        let there: Vec<_> = active.map(|activation| activation.document.license.clone()).collect();
-        let here: Vec<_> =
-            pool.state().licenses.values().filter(|installed| installed.activated()).cloned().collect();
-        let mut keys: Vec<_> = here.iter().filter_map(|installed| installed.key).collect();
-        let here: Vec<_> = here.iter().map(|installed| installed.document.license.clone()).collect();
-        let count = keys.len();
-        keys.sort_unstable();
-        keys.dedup();
-        if keys.len() < count {
-            return Err(format!("a key is activated twice: {keys:?}"));
-        }
-        if here != there || !pool.state().requests.is_empty() {
-            return Err(format!("licenses here {here:?}, at the licensing server {there:?}"));
-        }
-        Ok(())
     }
 }

@@ -126,11 +126,11 @@ pub struct Outcome {
 const LOOK_EVERY: Millis = Millis::SECOND.times(5);
 
 impl World {
-    /// The world of a seed.
+    /// The world of a seed, of any kind or of this one.
     #[must_use]
-    pub fn new(seed: u64, telling: Telling) -> Self {
+    pub fn new(seed: u64, only: Option<Profile>, telling: Telling) -> Self {
         let mut dice = Dice::new(seed);
-        let plan = Plan::new(&mut dice);
+        let plan = Plan::new(only, &mut dice);
         Self::planned(plan, dice, telling)
     }
 

@@ -357,6 +357,32 @@ fn a_list_does_not_end_a_leg_whose_answer_was_late_and_has_just_gone_out() {
 }
 
 #[test]
+fn a_list_does_not_end_a_leg_that_was_asked_for_again_just_now() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    let as_of = rig.bench.state.counters.revision;
+    rig.pass(Millis(30_000));
+    // The first answer was lost.
+    assert!(matches!(rig.admit(call("c", &["a"])), Decision::Granted(_)));
+    let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
+    assert_eq!(reply, Reply::Synced { ended: vec![], unknown: vec![] });
+}
+
+#[test]
+fn a_question_that_comes_after_the_end_of_its_leg_begins_nothing_whether_the_leg_was_known_or_not() {
+    let mut rig = Rig::new(9);
+    rig.settle();
+    let ended = rig.run(Command::EndLegs { legs: vec![leg_id("a")] });
+    assert!(matches!(ended, Reply::Ended { count: 0, .. }));
+    let late = rig.run(Command::Admit { ask: AskId(501), call: call("c", &["a"]) });
+    assert!(matches!(late, Reply::Decided(Decision::Conflict(Conflict::Released { .. }))), "{late:?}");
+    rig.pass(Millis::MINUTE);
+    rig.admit(call("c", &["a"]));
+    rig.settle();
+    assert_eq!(rig.pool.used(), 1);
+}
+
+#[test]
 fn a_silent_source_raises_an_alarm_and_its_legs_are_released_at_last() {
     let mut rig = Rig::new(9);
     rig.admit(call("c", &["a"]));

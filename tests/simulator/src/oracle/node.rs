@@ -5,11 +5,13 @@ use conferencing_core::uplink::Phase;
 use conferencing_core::{Command, Event, Grace, Reading, RequestId, State, Why};
 use headroom_core::{LegId, Millis, Now};
 
-use super::{Broken, Contact};
+use super::{Broken, Contact, DEAD_FOR};
 use crate::world::World;
 
 /// What a machine's clocks and journal may miss at most: the clocks are saved every minute.
 const SAVED_EVERY: Millis = Millis::MINUTE;
+/// A grant that nobody named is dropped after a minute up; a tick later, and its write.
+const NAMED_WITHIN: Millis = Millis(75_000);
 /// Contact is noted at most so often.
 const NOTED_EVERY: Millis = Millis(1_100);
 
@@ -21,12 +23,19 @@ pub struct NodeStep {
     answered: Option<RequestId>,
     /// A process begins.
     starts: bool,
+    /// Time is looked at.
+    ticks: bool,
 }
 
 impl World {
     /// Looks at a command before it is decided.
-    pub(crate) fn node_deciding(command: &Command) -> NodeStep {
+    pub(crate) fn node_deciding(&self, at: usize, command: &Command) -> NodeStep {
+        let runs = |leg: &LegId| self.state(at).is_some_and(|state| state.legs.contains_key(leg));
         let named = match command {
+            // Asked for again, it is known.
+            Command::Admit { call, .. } => {
+                call.legs.iter().map(|leg| leg.leg.clone()).filter(|leg| runs(leg)).collect()
+            }
             Command::Delivered { legs } | Command::Sync { legs, .. } => legs.clone(),
             Command::UpdateLegs { legs } => legs.iter().map(|(_, leg, _)| leg.clone()).collect(),
             _ => Vec::new(),
@@ -35,12 +44,17 @@ impl World {
             Command::Answered { request, outcome: Ok(_), .. } => Some(*request),
             _ => None,
         };
-        NodeStep { named, answered, starts: matches!(command, Command::Started { .. }) }
+        let (starts, ticks) =
+            (matches!(command, Command::Started { .. }), matches!(command, Command::Tick { .. }));
+        NodeStep { named, answered, starts, ticks }
     }
 
     /// Checks what a command did.
     pub(crate) fn node_decided(&mut self, at: usize, step: &NodeStep, events: &[Event], now: Now) {
         let life = self.nodes[at].lives;
+        if step.starts {
+            self.oracle.node(at).proofs.clear();
+        }
         let named = step.named.iter().map(|leg| (leg.clone(), life));
         self.oracle.node(at).named.extend(named);
         for event in events {
@@ -49,6 +63,7 @@ impl World {
                     // What takes units over is no new call.
                     let moves = legs.iter().any(|leg| leg.leg.replaces.is_some());
                     for leg in legs {
+                        self.oracle.node(at).granted.insert(leg.leg.leg.clone(), life);
                         self.check(self.wanted(at, &leg.leg.leg));
                         if leg.held.is_none() && !moves {
                             self.check(self.within_grace(at, now));
@@ -68,6 +83,9 @@ impl World {
         }
         self.check(self.age_is_true(at, now));
         self.check(self.leased_or_queued(at));
+        if step.ticks {
+            self.check(self.named_or_dropped(at, now));
+        }
         if step.answered.is_some() {
             self.check(self.held_is_leased(at));
         }
@@ -80,7 +98,8 @@ impl World {
             return Err(("I5", format!("{leg} begins on {at}, and nobody asked for it")));
         };
         match truth.and_then(|truth| truth.heard.get(leg)) {
-            Some(heard) if heard > asked => {
+            // An id can be used again a minute after its end, and a question that comes twice is no other.
+            Some(heard) if heard > asked && self.time.since(*heard) < DEAD_FOR => {
                 Err(("I5", format!("{leg} begins on {at} after the node had heard of its end")))
             }
             _ => Ok(()),
@@ -125,7 +144,7 @@ impl World {
         let time = self.time;
         let behind = self.nodes[at].host.behind(time);
         let truth = self.oracle.node(at);
-        let proved = step.answered.is_some() && truth.proof == step.answered;
+        let proved = step.answered.is_some_and(|request| truth.proofs.contains(&request));
         if proved {
             (truth.contact, truth.unseen) = (Some(time), Millis(0));
             truth.noting.push(Contact { grace: *grace, at: time, behind, misled: truth.misled });
@@ -171,7 +190,7 @@ impl World {
         let truth = self.oracle.nodes.get(&at);
         let server = self.nodes[at].servers.iter().find(|server| server.runs(leg));
         let right = match why {
-            Why::Told => truth.is_some_and(|truth| truth.over.contains_key(leg)),
+            Why::Told => server.is_none() || truth.is_some_and(|truth| truth.over.contains_key(leg)),
             Why::Replaced => truth.is_some_and(|truth| truth.replaced.contains_key(leg)),
             Why::NotListed => server.is_none(),
             Why::Orphaned => server.is_none_or(|server| {
@@ -185,6 +204,34 @@ impl World {
             }
         };
         if right { Ok(()) } else { Err(("I7", format!("{at} ended {leg}, which runs ({why:?})"))) }
+    }
+
+    /// I9: what was granted before the process began, and nobody is known to have heard of, is dropped.
+    fn named_or_dropped(&self, at: usize, now: Now) -> Result<(), Broken> {
+        let Some(process) = self.nodes[at].process.as_ref() else { return Ok(()) };
+        let up = now.boot.since(process.volatile().started);
+        let (Some(truth), true) = (self.oracle.nodes.get(&at), up >= NAMED_WITHIN) else { return Ok(()) };
+        let (state, life) = (process.state(), self.nodes[at].lives);
+        let unheard = |leg: &&LegId| {
+            truth.granted.get(*leg).is_some_and(|of| *of < life) && !truth.named.contains_key(*leg)
+        };
+        match state.legs.keys().filter(|_| state.legs.len() <= 64).find(unheard) {
+            Some(leg) => {
+                Err(("I9", format!("{leg} is still held by {at}, and nobody has heard of its grant")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// I14: a leg that begins because its node granted it runs there.
+    pub(crate) fn begins_held(&self, at: usize, leg: &LegId) -> Result<(), Broken> {
+        let Some(state) = self.state(at) else { return Ok(()) };
+        let truth = self.oracle.nodes.get(&at);
+        let replaced = truth.is_some_and(|truth| truth.replaced.contains_key(leg));
+        if state.legs.contains_key(leg) || replaced || self.nodes[at].journals > 0 {
+            return Ok(());
+        }
+        Err(("I14", format!("{leg} begins, granted by {at}, which has ended it meanwhile")))
     }
 
     /// I14: every leg is held as it runs, or is to be brought in line.

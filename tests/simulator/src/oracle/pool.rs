@@ -7,7 +7,7 @@ use management_core::{
     CertificateHash, Change, Command, EndedHow, Event, HolderId, LeaseKey, Origin, Pool, Reply, Request,
 };
 
-use super::Broken;
+use super::{Broken, DEAD_FOR};
 use crate::pool::Envelope;
 use crate::world::World;
 
@@ -114,8 +114,11 @@ impl World {
         for event in events {
             self.check(self.own_only(&step, speaker, event));
             self.check(self.final_releases(&step, event));
+            self.check(opened_in_order(&step.before, events, event));
             self.note_pool_event(event);
         }
+        self.check(answers_in_order(&step.before, events));
+        self.check(fenced_by_rollback(&step.before, &after, events));
         let sums = self.books_add_up(&after);
         self.check(sums);
     }
@@ -209,7 +212,9 @@ impl World {
             return Ok(());
         }
         let asked = |at: usize| self.oracle.nodes.get(&at).and_then(|truth| truth.asked.get(&key.leg));
-        if nodes.any(|at| asked(at).is_some_and(|asked| asked >= heard)) {
+        if nodes.any(|at| asked(at).is_some_and(|asked| asked >= heard))
+            || self.time.since(*heard) >= DEAD_FOR
+        {
             return Ok(());
         }
         Err(("I5", format!("{} was released and is leased again", key.leg)))
@@ -345,6 +350,54 @@ impl World {
     /// Whether two machines use one identity.
     pub(crate) fn has_clones(&self) -> bool {
         self.nodes.iter().any(|node| node.clone)
+    }
+}
+
+/// I6: a session is opened with a higher number than the one before. I16: a process that was superseded gets
+/// books of its own.
+fn opened_in_order(before: &Pool, events: &[Event], event: &Event) -> Result<(), Broken> {
+    let Event::SessionOpened { holder, nonce, open_number, .. } = event else { return Ok(()) };
+    let Some(known) = before.holders.get(holder) else { return Ok(()) };
+    if *open_number <= known.open_number {
+        let last = known.open_number;
+        return Err(("I6", format!("{holder:?} is opened by number {open_number}, after {last}")));
+    }
+    let found = events.iter().any(|event| matches!(event, Event::CloneFound { .. }));
+    if known.superseded.contains(nonce) && !found {
+        let text = format!("{holder:?} ({known:?}) is taken over by {nonce:?}, which was superseded there");
+        return Err(("I16", text));
+    }
+    Ok(())
+}
+
+/// I6: no session goes on over lost records.
+fn fenced_by_rollback(before: &Pool, after: &Pool, events: &[Event]) -> Result<(), Broken> {
+    let sessions = |pool: &Pool| -> BTreeMap<HolderId, u64> {
+        pool.holders.iter().filter_map(|(id, holder)| Some((*id, holder.session.as_ref()?.number))).collect()
+    };
+    if !events.iter().any(|event| matches!(event, Event::RolledBack(_))) {
+        return Ok(());
+    }
+    let before = sessions(before);
+    match sessions(after).into_iter().find(|(id, number)| before.get(id) == Some(number)) {
+        Some((id, number)) => Err(("I6", format!("session {number} of {id:?} goes on over lost records"))),
+        None => Ok(()),
+    }
+}
+
+/// I10: an answer that was overtaken by a later one changes no license.
+fn answers_in_order(before: &Pool, events: &[Event]) -> Result<(), Broken> {
+    let revision = events.iter().find_map(|event| match event {
+        Event::Answered { revision, .. } => Some(*revision),
+        _ => None,
+    });
+    let changes = |event: &Event| matches!(event, Event::LicenseInstalled(_) | Event::LicenseRemoved { .. });
+    match revision.filter(|revision| *revision < before.site.revision) {
+        Some(revision) if events.iter().any(changes) => {
+            let last = before.site.revision;
+            Err(("I10", format!("answer {revision} changes licenses after answer {last}")))
+        }
+        _ => Ok(()),
     }
 }
 

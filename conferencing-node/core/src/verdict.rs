@@ -116,6 +116,8 @@ pub(crate) fn allocated(
             let leases: BTreeMap<_, _> = leases.into_iter().map(|l| (l.leg.clone(), l)).collect();
             granted(tx, now, &item, waiting.is_some(), &leases, waiting.as_ref().map(|w| &w.what))?
         }
+        // Decided here meanwhile, or hung up: nobody hears of this.
+        _ if waiting.is_none() => return None,
         // Another question had the same legs granted meanwhile.
         _ if admit::all_run(tx.state(), &item.call) => Decision::Granted(admit::repeat(tx, now, &item.call)),
         Verdict::Denied(reason) => Decision::Denied(reason),

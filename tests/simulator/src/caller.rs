@@ -82,7 +82,9 @@ impl World {
         let old = &self.nodes[at].servers[server].old;
         if !old.is_empty() && self.dice.chance(if self.plan.unruly() { 400 } else { 30 }) {
             leg = self.dice.pick(old).clone();
-            if self.nodes[at].servers[server].twice.contains(&leg) {
+            // One whose end is not heard yet is not used again.
+            let mine = &self.nodes[at].servers[server];
+            if mine.twice.contains(&leg) || mine.ending.contains(&leg) {
                 leg = LegId::new(&format!("l{number}")).expect("a short id");
             }
         }

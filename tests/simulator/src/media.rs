@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use conferencing_core::{AskId, Command, Decision, LegVerdict};
 use headroom_core::{Call, CallInfo, Leg, LegId, Media, Millis, SourceId};
 
+use crate::fault::{Fault, Who};
 use crate::node::{Asker, NodeEvent};
 use crate::world::{Event, World};
 
@@ -13,6 +14,8 @@ use crate::world::{Event, World};
 const LIST_EVERY: (i64, i64) = (30_000, 3_000);
 /// A list can be so long on the way.
 const LIST_LATE: i64 = 30_000;
+/// A media server waits so long for an answer.
+const PATIENCE: Millis = Millis::SECOND.times(10);
 /// An answer that goes out arrives within this time.
 const ANSWERED_WITHIN: Millis = Millis(20);
 /// A question can come so late a second time.
@@ -57,6 +60,8 @@ pub struct Running {
 pub struct Pending {
     /// Whose.
     server: usize,
+    /// Since when.
+    asked: Millis,
     what: What,
 }
 
@@ -71,8 +76,8 @@ pub enum ServerEvent {
     Call,
     /// A call is asked for: again, or because another node's gateway named its leg.
     Ask(Box<Call>),
-    /// The node's answer to a call arrives.
-    Answered(Box<Call>, Box<Decision>),
+    /// The node's answer to a call arrives that was asked for then.
+    Answered(Box<Call>, Box<Decision>, Millis),
     /// A leg ends.
     End(LegId),
     /// It says which legs have ended.
@@ -142,7 +147,11 @@ impl World {
             // Nobody asks again for what is over.
             ServerEvent::Ask(call) if call.legs.iter().any(|leg| self.oracle.is_over(at, &leg.leg)) => {}
             ServerEvent::Ask(call) => self.ask(at, server, *call),
-            ServerEvent::Answered(call, decision) => self.call_answered(at, server, &call, *decision),
+            // Nobody waits for ever; a list ends what the node granted.
+            ServerEvent::Answered(_, _, asked) if self.time.since(asked) >= PATIENCE => {
+                self.count("answer that nobody waits for");
+            }
+            ServerEvent::Answered(call, decision, _) => self.call_answered(at, server, &call, *decision),
             ServerEvent::End(leg) => self.leg_ends(at, server, leg),
             ServerEvent::SayEnds => self.say_ends(at, server),
             ServerEvent::Change(leg) => self.change(at, server, leg),
@@ -195,7 +204,7 @@ impl World {
             self.oracle.asked(at, &leg.leg, leg.replaces.as_ref(), self.time);
         }
         let what = What::Call(Box::new(call.clone()));
-        self.nodes[at].pending.insert(ask, Pending { server, what });
+        self.nodes[at].pending.insert(ask, Pending { server, asked: self.time, what });
         if self.plan.moody && self.dice.chance(40) {
             // The caller hangs up before he is answered.
             let leg = self.dice.pick(&call.legs).clone();
@@ -213,10 +222,29 @@ impl World {
             let after = self.dice.span(500, ASK_LATE);
             self.server_soon(at, server, after, ServerEvent::Twice(Box::new(call.clone()), from, until));
         }
+        if self.plan.unruly() {
+            self.tries(at, server);
+        }
         self.speak(at, server, Command::Admit { ask, call }, Asker::Call(ask));
     }
 
-    /// A question that was underway twice arrives a second time; nobody waits for its answer.
+    /// Misfortunes that come with a question.
+    fn tries(&mut self, at: usize, server: usize) {
+        if self.dice.chance(100) {
+            let what = self.dice.below(4);
+            self.ask_vendor(what);
+        }
+        // The first one lives on, so that somebody calls.
+        if server > 0 && self.dice.chance(20) {
+            let dies = self.dice.span(0, ANSWERED_WITHIN.0);
+            self.schedule(dies, Event::Fault(Fault::SilentServer { node: at, server }));
+            let down = self.dice.span(200, 3_000);
+            let crash = self.dice.span(20, 2_000);
+            self.schedule(crash, Event::Fault(Fault::Crash { who: Who::Node(at), down }));
+        }
+    }
+
+    /// A question that was under way twice arrives a second time; nobody waits for its answer.
     fn asked_twice(&mut self, at: usize, server: usize, call: Call, from: (u64, u64), until: Millis) {
         let same = from == (self.nodes[at].servers[server].deaths, self.nodes[at].journals);
         if !same || self.time > until || !self.reaches(at, server) {
@@ -236,7 +264,8 @@ impl World {
 
     /// The node has decided, durably: its answer goes out.
     pub(crate) fn call_decided(&mut self, at: usize, ask: AskId, decision: &Decision) {
-        let Some(Pending { server, what: What::Call(call) }) = self.nodes[at].pending.remove(&ask) else {
+        let Some(Pending { server, asked, what: What::Call(call) }) = self.nodes[at].pending.remove(&ask)
+        else {
             return;
         };
         let lost = self.plan.moody && self.is_active() && self.dice.chance(10);
@@ -257,7 +286,7 @@ impl World {
             return;
         }
         let after = self.dice.span(0, ANSWERED_WITHIN.0);
-        let answered = ServerEvent::Answered(call, Box::new(decision.clone()));
+        let answered = ServerEvent::Answered(call, Box::new(decision.clone()), asked);
         self.server_soon(at, server, after, answered);
     }
 
@@ -371,13 +400,14 @@ impl World {
     pub(crate) fn ask_change(&mut self, at: usize, server: usize, leg: LegId, media: Media) {
         let ask = AskId(self.nodes[at].next_name());
         let what = What::Change(leg.clone(), media);
-        self.nodes[at].pending.insert(ask, Pending { server, what });
+        self.nodes[at].pending.insert(ask, Pending { server, asked: self.time, what });
         let legs = vec![(ask, leg, media)];
         self.speak(at, server, Command::UpdateLegs { legs }, Asker::Change(ask));
     }
 
     pub(crate) fn change_decided(&mut self, at: usize, ask: AskId, verdict: &LegVerdict) {
-        let Some(Pending { server, what: What::Change(leg, media) }) = self.nodes[at].pending.remove(&ask)
+        let Some(Pending { server, what: What::Change(leg, media), .. }) =
+            self.nodes[at].pending.remove(&ask)
         else {
             return;
         };

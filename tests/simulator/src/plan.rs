@@ -19,8 +19,8 @@ pub enum Profile {
     /// So many legs that a report has several chunks.
     Crowd,
     /// Minutes in which those around the machines try them: media servers repeat questions late, use ids
-    /// again at once and send lists that are long on the way, answers to attempts that were given up are
-    /// listened to, a stranger has a key too. Not drawn by chance.
+    /// again, send lists that are long on the way and die as they ask, answers to attempts that were given up
+    /// are listened to, much is wanted of the licensing server, a stranger has its keys too. Not drawn by chance.
     Unruly,
 }
 
@@ -102,7 +102,9 @@ impl Plan {
         let profile = only.unwrap_or(drawn);
         let weeks = profile == Profile::Weeks;
         let active = match profile {
-            Profile::Minutes | Profile::Unruly => dice.span(MINUTE / 3, 3 * MINUTE),
+            Profile::Minutes => dice.span(MINUTE / 3, 3 * MINUTE),
+            // An id can be used again after a minute.
+            Profile::Unruly => dice.span(2 * MINUTE, 6 * MINUTE),
             Profile::Hours => dice.span(HOUR / 2, 3 * HOUR),
             Profile::Weeks => dice.span(15 * DAY, 30 * DAY),
             Profile::Crowd => dice.span(MINUTE, 3 * MINUTE),

@@ -61,7 +61,7 @@ impl Field {
     ///
     /// # Errors
     /// The fault does not fit the sources; the copy does not build; the worlds did not run to their end.
-    pub fn sow(&self, fault: &Fault, worlds: u64) -> anyhow::Result<Harvest> {
+    pub fn sow(&self, fault: &Fault, kind: Option<&str>, worlds: u64) -> anyhow::Result<Harvest> {
         let mut before = BTreeMap::new();
         for Edit { file, .. } in fault.edits {
             let path = self.tree.join(file);
@@ -76,16 +76,16 @@ impl Field {
             texts.iter().try_for_each(|(path, text)| write_changed(path, text.as_bytes()))
         };
         write(&after)?;
-        let harvest = self.worlds(worlds).with_context(|| fault.name);
+        let harvest = self.worlds(kind, worlds).with_context(|| fault.name);
         write(&before)?;
         harvest
     }
 
-    /// Builds the copy and runs its worlds.
+    /// Builds the copy and runs its worlds, of any kind or of this one.
     ///
     /// # Errors
     /// The copy does not build; the worlds did not run to their end.
-    pub fn worlds(&self, worlds: u64) -> anyhow::Result<Harvest> {
+    pub fn worlds(&self, kind: Option<&str>, worlds: u64) -> anyhow::Result<Harvest> {
         let began = Instant::now();
         let built = Command::new("cargo")
             .current_dir(&self.tree)
@@ -98,6 +98,7 @@ impl Field {
         let began = Instant::now();
         let ran = Command::new(self.built.join("debug/simulate"))
             .args(["--first-seed", "0", "--lines", "1", "--seeds", &worlds.to_string()])
+            .args(kind.map(|kind| format!("--only={kind}")))
             .output()
             .context("simulate")?;
         Ok(Harvest { found: found(&ran)?, seconds: (build, began.elapsed().as_secs_f64()) })

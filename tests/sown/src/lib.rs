@@ -6,7 +6,7 @@
 
 pub mod faults;
 pub mod field;
-pub mod unseen;
+pub mod rare;
 
 /// A fault to sow.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,13 @@ pub struct Fault {
     pub what: &'static str,
     /// What is changed, all of it together.
     pub edits: &'static [Edit],
+}
+
+/// Every fault, with the kind of world that shows it if that is not one as chance makes them.
+pub fn all() -> impl Iterator<Item = (Option<&'static str>, Fault)> {
+    let rare =
+        rare::RARE.iter().flat_map(|(kind, faults)| faults.iter().map(move |fault| (Some(*kind), *fault)));
+    faults::FAULTS.iter().map(|fault| (None, *fault)).chain(rare)
 }
 
 /// A change of one place.

@@ -6,18 +6,15 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Parser;
-use headroom_sown::Fault;
-use headroom_sown::faults::FAULTS;
 use headroom_sown::field::{Field, Found};
-use headroom_sown::unseen::UNSEEN;
 
 /// Sows faults into a copy of the machines (under target/sown), one after the other, and runs simulated
 /// worlds until one breaks a promise. Prints a table; ends with 1 when a fault was not found.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only these faults, also ones that no world is known to show; when none is named, all that must be found.
+    /// Only these faults; when none is named, all.
     faults: Vec<String>,
-    /// Worlds that a fault must be found within: as many as every run of the tests has.
+    /// Worlds of its kind that a fault must be found within: as many as every run of the tests has.
     #[arg(long, default_value_t = 2000)]
     worlds: u64,
     /// The top of the tree.
@@ -27,21 +24,20 @@ struct Cli {
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    let mut faults: Vec<Fault> = FAULTS.to_vec();
+    let mut faults: Vec<_> = headroom_sown::all().collect();
     if !cli.faults.is_empty() {
-        faults.extend(UNSEEN.iter().map(|(fault, _)| *fault));
-        let known = |name: &&String| faults.iter().any(|fault| fault.name == **name);
+        let known = |name: &&String| faults.iter().any(|(_, fault)| fault.name == **name);
         let unknown: Vec<_> = cli.faults.iter().filter(|name| !known(name)).collect();
         ensure!(unknown.is_empty(), "there are no such faults: {unknown:?}");
-        faults.retain(|fault| cli.faults.iter().any(|name| name == fault.name));
+        faults.retain(|(_, fault)| cli.faults.iter().any(|name| name == fault.name));
     }
     let field = Field::lay_out(&cli.root.canonicalize()?)?;
     let mut out = std::io::stdout().lock();
     let mut missed = Vec::new();
-    writeln!(out, "| fault | what it does | promise | world | seconds |")?;
-    writeln!(out, "| --- | --- | --- | ---: | ---: |")?;
-    for fault in &faults {
-        let harvest = field.sow(fault, cli.worlds)?;
+    writeln!(out, "| fault | what it does | promise | worlds | world | seconds |")?;
+    writeln!(out, "| --- | --- | --- | --- | ---: | ---: |")?;
+    for (kind, fault) in &faults {
+        let harvest = field.sow(fault, *kind, cli.worlds)?;
         let seconds = harvest.seconds.1;
         let (promise, seed) = match harvest.found {
             Some(Found { seed, promise }) => (promise, seed.to_string()),
@@ -50,7 +46,13 @@ fn main() -> anyhow::Result<ExitCode> {
                 ("not found".to_owned(), format!("of {}", cli.worlds))
             }
         };
-        writeln!(out, "| {} | {} | {promise} | {seed} | {seconds:.1} |", fault.name, fault.what)?;
+        writeln!(
+            out,
+            "| {} | {} | {promise} | {} | {seed} | {seconds:.1} |",
+            fault.name,
+            fault.what,
+            kind.unwrap_or("any")
+        )?;
         out.flush()?;
     }
     writeln!(

@@ -1,0 +1,184 @@
+//! Faults that worlds as chance makes them show too rarely: each with the kind of world that shows it.
+
+use crate::Fault;
+use crate::faults::{
+    ACTIVATION, ADMIT, ANSWER, GRACE, MUTATION, NODE, NODE_APPLY, NODE_TICK, POOL_APPLY, RECONCILE, SESSION,
+    VENDOR, edit,
+};
+
+/// The kind of world, as `simulate --only` has it, and the faults that it shows.
+pub const RARE: &[(&str, &[Fault])] = &[
+    (
+        "minutes",
+        &[
+            Fault {
+                name: "late-openings",
+                what: "an OpenSession that arrives late begins a session, with the books of then",
+                edits: &[edit(SESSION, "if request.open_number <= last {", "if request.open_number == 0 {")],
+            },
+            Fault {
+                name: "rollback-unfenced",
+                what: "a store that was found to be older than what nodes have seen lets their sessions go on",
+                edits: &[edit(POOL_APPLY, "self.fence_all();", "")],
+            },
+            Fault {
+                name: "return-unrecorded",
+                what: "a return is confirmed and the license stays active in the register",
+                edits: &[edit(
+                    VENDOR,
+                    "                tx.emit(Event::Ended { license, how, at: self.at, reason: Text::default() });\n                Ok(())\n            }\n            Some(Some(Ending::Returned))",
+                    "                let _ = Event::Ended { license, how, at: self.at, reason: Text::default() };\n                Ok(())\n            }\n            Some(Some(Ending::Returned))",
+                )],
+            },
+            Fault {
+                name: "clone-takes-over",
+                what: "a clone is taken for the process that came before the original",
+                edits: &[edit(SESSION, "return Ok((id, Kin::Clone));", "return Ok((id, Kin::Same));")],
+            },
+        ],
+    ),
+    (
+        "unruly",
+        &[
+            Fault {
+                name: "doubt-in-memory",
+                what: "a leg in doubt is confirmed by a restart, which forgets that nobody heard of its grant",
+                edits: &[edit(
+                    NODE_APPLY,
+                    "            self.unconfirmed.insert(leg);\n        }\n    }",
+                    "            let _ = leg;\n        }\n    }",
+                )],
+            },
+            Fault {
+                name: "old-answers-applied",
+                what: "an answer that was overtaken by a later one is applied",
+                edits: &[edit(
+                    ACTIVATION,
+                    "if !behind && answer.revision >= tx.state().site.revision {",
+                    "if !behind {",
+                )],
+            },
+            Fault {
+                name: "any-answer-fits",
+                what: "an answer to an earlier attempt is taken for one to the present request",
+                edits: &[edit(
+                    ANSWER,
+                    "is_none_or(|flight| flight.id != request)",
+                    "is_none_or(|flight| flight.id < request)",
+                )],
+            },
+            Fault {
+                name: "any-end-heard",
+                what: "what the pool heard of an earlier leg of the same name counts for the one that ended since",
+                edits: &[edit(
+                    NODE_APPLY,
+                    "                    if self.ending.get(&which.leg).is_some_and(|e| e.revision == which.revision) {\n                        self.take_ending(&which.leg);",
+                    "                    if self.ending.contains_key(&which.leg) {\n                        self.take_ending(&which.leg);",
+                )],
+            },
+            Fault {
+                name: "names-used-twice",
+                what: "a leg is asked for before the pool heard that an earlier one of its name ended",
+                edits: &[edit(
+                    MUTATION,
+                    "if call.legs.iter().any(|leg| owed(&leg.leg)) {",
+                    "if call.legs.iter().all(|leg| owed(&leg.leg)) && call.legs.is_empty() {",
+                )],
+            },
+            Fault {
+                name: "stale-list-cuts",
+                what: "a media server's list ends legs that were granted after it was made",
+                edits: &[edit(
+                    RECONCILE,
+                    "r.source() == source && r.revision <= as_of && !listed",
+                    "r.source() == source && r.revision > 0 && !listed",
+                )],
+            },
+            Fault {
+                name: "fresh-grants-cut",
+                what: "a list ends legs whose grant is still on its way to the media server",
+                edits: &[edit(
+                    RECONCILE,
+                    ".filter(|r| !just_granted(r.id()))",
+                    ".filter(|r| !just_granted(r.id()) || state.legs.len() < 1_000)",
+                )],
+            },
+            Fault {
+                name: "ended-begins-again",
+                what: "an admission that arrives after the end of its leg begins it",
+                edits: &[edit(
+                    ADMIT,
+                    "if state.is_dead(&leg, now.boot) {",
+                    "if state.is_dead(&leg, now.boot) && now.boot.0 < 0 {",
+                )],
+            },
+            Fault {
+                name: "restart-forgets-ends",
+                what: "a restart of the agent forgets which legs have ended",
+                edits: &[edit(
+                    NODE_APPLY,
+                    "if self.counters.boot_id != boot_id {",
+                    "if self.counters.boot_id != boot_id || nonce != Nonce::default() {",
+                )],
+            },
+            Fault {
+                name: "key-on-two-machines",
+                what: "a key that is active on one machine can be activated on another",
+                edits: &[edit(
+                    VENDOR,
+                    "return Err((RefusalReason::KeyInUse, text.into()));",
+                    "let _ = (RefusalReason::KeyInUse, text);",
+                )],
+            },
+        ],
+    ),
+    (
+        "hours",
+        &[Fault {
+            name: "impatient",
+            what: "calls of a media server that has been silent for some minutes are ended",
+            edits: &[edit(
+                NODE_TICK,
+                "let after = volatile.options.orphan_after;",
+                "let after = SILENT.max(Millis(0)).min(volatile.options.orphan_after);",
+            )],
+        }],
+    ),
+    (
+        "weeks",
+        &[
+            Fault {
+                name: "restart-lowers-age",
+                what: "a reboot forgets how long the machine has been up since",
+                edits: &[edit(GRACE, "next.age = self.age.plus(r.boot);", "next.age = self.age;")],
+            },
+            Fault {
+                name: "time-off-forgotten",
+                what: "the time that a machine was off does not count",
+                edits: &[edit(
+                    GRACE,
+                    "next.age = next.age.plus(booted_at.since(from));",
+                    "next.age = next.age.max(booted_at.since(from));",
+                )],
+            },
+            Fault {
+                name: "set-clock-believed",
+                what: "a clock that somebody set counts as synchronized until the kernel is asked again",
+                edits: &[edit(
+                    NODE,
+                    "let synchronized = volatile.synchronized && moved <= SET;",
+                    "let synchronized = volatile.synchronized && moved <= u64::MAX;",
+                )],
+            },
+            Fault {
+                name: "clock-not-saved",
+                what: "a node that decides nothing does not save its clocks",
+                edits: &[edit(
+                    NODE_TICK,
+                    "if grace.stale(&r, SAVE) ||",
+                    "if grace.stale(&r, SAVE.times(600)) ||",
+                )],
+            },
+        ],
+    ),
+];

@@ -118,7 +118,7 @@ impl World {
     ) -> Result<Option<Shared<LicenseRequest>>, Dead> {
         let nonce = open.request.nonce;
         self.requested(site, pool::Command::MarkRequest { nonce, mark: Mark::Sent })?;
-        let command = delivered(open, number(site), self.draw());
+        let command = delivered(&open.request, number(site), self.draw());
         let vendor::Reply::Answered(draft) = self.decide(command)? else { panic!("an answer") };
         let xml = write_answer(&draft.sign(&vendor_key()).expect("signs"), &[]);
         if !heard {

@@ -26,6 +26,11 @@ pub fn all() -> impl Iterator<Item = (Option<&'static str>, Fault)> {
     faults::FAULTS.iter().map(|fault| (None, *fault)).chain(rare)
 }
 
+/// Those that no world is known to show, with the kind that comes nearest.
+pub fn unseen() -> impl Iterator<Item = (Option<&'static str>, Fault)> {
+    rare::UNSEEN.iter().map(|fault| (Some("unruly"), *fault))
+}
+
 /// A change of one place.
 #[derive(Debug, Clone, Copy)]
 pub struct Edit {

@@ -159,7 +159,7 @@ impl World {
             let Event::Clock { grace } = event else { continue };
             let truth = self.oracle.node(at);
             if let Some(which) = truth.noting.iter().position(|contact| contact.grace == *grace) {
-                truth.noted = truth.noting.drain(..=which).last();
+                truth.noted = truth.noting.drain(..=which).next_back();
             }
         }
     }

@@ -21,9 +21,13 @@ pub(crate) fn end_legs(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>) -> Rep
         tx.volatile_mut().sources.insert(source, now.boot);
     }
     let count = legs.iter().filter(|leg| tx.state().legs.contains_key(*leg)).count() as u64;
+    let known = |leg: &LegId| tx.state().legs.contains_key(leg) || tx.volatile().asked.contains_key(leg);
+    // Also one that is not known here: its end overtook the question, or it was denied just now. One that is
+    // said to have ended again is dead for no longer.
+    let new = |leg: &LegId| known(leg) || !tx.state().is_dead(leg, now.boot);
+    let ending: Vec<_> = legs.iter().filter(|leg| new(leg)).cloned().collect();
     let outcomes = hang_up(tx, &legs);
-    // Also one that is not known here: its end overtook the question, or it was denied just now.
-    end(tx, now, legs.into_iter().collect(), Why::Told);
+    end(tx, now, ending, Why::Told);
     Reply::Ended { count, outcomes }
 }
 

@@ -376,7 +376,9 @@ fn a_question_that_comes_after_the_end_of_its_leg_begins_nothing_whether_the_leg
     assert!(matches!(ended, Reply::Ended { count: 0, .. }));
     let late = rig.run(Command::Admit { ask: AskId(501), call: call("c", &["a"]) });
     assert!(matches!(late, Reply::Decided(Decision::Conflict(Conflict::Released { .. }))), "{late:?}");
-    rig.pass(Millis::MINUTE);
+    rig.pass(Millis(59_000));
+    rig.run(Command::EndLegs { legs: vec![leg_id("a")] });
+    rig.pass(Millis::SECOND);
     rig.admit(call("c", &["a"]));
     rig.settle();
     assert_eq!(rig.pool.used(), 1);

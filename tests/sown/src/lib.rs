@@ -19,16 +19,20 @@ pub struct Fault {
     pub edits: &'static [Edit],
 }
 
-/// Every fault, with the kind of world that shows it if that is not one as chance makes them.
-pub fn all() -> impl Iterator<Item = (Option<&'static str>, Fault)> {
-    let rare =
-        rare::RARE.iter().flat_map(|(kind, faults)| faults.iter().map(move |fault| (Some(*kind), *fault)));
-    faults::FAULTS.iter().map(|fault| (None, *fault)).chain(rare)
+type Kind = Option<&'static str>;
+
+fn of_kinds(kinds: &'static [(&'static str, &'static [Fault])]) -> impl Iterator<Item = (Kind, Fault)> {
+    kinds.iter().flat_map(|(kind, faults)| faults.iter().map(move |fault| (Some(*kind), *fault)))
+}
+
+/// Every fault that is found, with the kind of world that shows it if that is not one as chance makes them.
+pub fn all() -> impl Iterator<Item = (Kind, Fault)> {
+    faults::FAULTS.iter().map(|fault| (None, *fault)).chain(of_kinds(rare::RARE))
 }
 
 /// Those that no world is known to show, with the kind that comes nearest.
-pub fn unseen() -> impl Iterator<Item = (Option<&'static str>, Fault)> {
-    rare::UNSEEN.iter().map(|fault| (Some("unruly"), *fault))
+pub fn unseen() -> impl Iterator<Item = (Kind, Fault)> {
+    of_kinds(rare::UNSEEN)
 }
 
 /// A change of one place.

@@ -130,20 +130,6 @@ pub const RARE: &[(&str, &[Fault])] = &[
         "weeks",
         &[
             Fault {
-                name: "restart-lowers-age",
-                what: "a reboot forgets how long the machine has been up since",
-                edits: &[edit(GRACE, "next.age = self.age.plus(r.boot);", "next.age = self.age;")],
-            },
-            Fault {
-                name: "time-off-forgotten",
-                what: "the time that a machine was off does not count",
-                edits: &[edit(
-                    GRACE,
-                    "next.age = next.age.plus(booted_at.since(from));",
-                    "next.age = next.age.max(booted_at.since(from));",
-                )],
-            },
-            Fault {
                 name: "set-clock-believed",
                 what: "a clock that somebody set counts as synchronized until the kernel is asked again",
                 edits: &[edit(
@@ -165,28 +151,54 @@ pub const RARE: &[(&str, &[Fault])] = &[
     ),
 ];
 
-/// Faults that break no promise by themselves, since another rule holds; that they fit is tested, and they can be
-/// sown by name.
-pub const UNSEEN: &[Fault] = &[
-    // An id is dead for a minute after its end, and an end is told before anything is asked for: that two legs
-    // of one id are unknown to the pool at the same time takes an outage, a release without an answer, and a leg
-    // that is granted by the pool while it is.
-    Fault {
-        name: "any-end-heard",
-        what: "what the pool heard of an earlier leg of the same name counts for the one that ended since",
-        edits: &[edit(
-            NODE_APPLY,
-            "                    if self.ending.get(&which.leg).is_some_and(|e| e.revision == which.revision) {\n                        self.take_ending(&which.leg);",
-            "                    if self.ending.contains_key(&which.leg) {\n                        self.take_ending(&which.leg);",
-        )],
-    },
-    Fault {
-        name: "names-used-twice",
-        what: "a leg is asked for before the pool heard that an earlier one of its name ended",
-        edits: &[edit(
-            MUTATION,
-            "if call.legs.iter().any(|leg| owed(&leg.leg)) {",
-            "if call.legs.iter().all(|leg| owed(&leg.leg)) && call.legs.is_empty() {",
-        )],
-    },
+/// Faults that no world shows, each with the reason that is known. That they fit is tested, and they can be sown by
+/// name.
+pub const UNSEEN: &[(&str, &[Fault])] = &[
+    (
+        "unruly",
+        &[
+            // An id is dead for a minute after its end, and an end is told before anything is asked for: that two legs
+            // of one id are unknown to the pool at the same time takes an outage, a release without an answer, and a leg
+            // that is granted by the pool while it is.
+            Fault {
+                name: "any-end-heard",
+                what: "what the pool heard of an earlier leg of the same name counts for the one that ended since",
+                edits: &[edit(
+                    NODE_APPLY,
+                    "                    if self.ending.get(&which.leg).is_some_and(|e| e.revision == which.revision) {\n                        self.take_ending(&which.leg);",
+                    "                    if self.ending.contains_key(&which.leg) {\n                        self.take_ending(&which.leg);",
+                )],
+            },
+            Fault {
+                name: "names-used-twice",
+                what: "a leg is asked for before the pool heard that an earlier one of its name ended",
+                edits: &[edit(
+                    MUTATION,
+                    "if call.legs.iter().any(|leg| owed(&leg.leg)) {",
+                    "if call.legs.iter().all(|leg| owed(&leg.leg)) && call.legs.is_empty() {",
+                )],
+            },
+        ],
+    ),
+    (
+        "weeks",
+        &[
+            // The services of these worlds start as soon as their machines do.
+            Fault {
+                name: "restart-lowers-age",
+                what: "a reboot forgets how long the machine has been up since",
+                edits: &[edit(GRACE, "next.age = self.age.plus(r.boot);", "next.age = self.age;")],
+            },
+            // The age may err by the time that a machine was off: a clock that nobody synchronized cannot tell it.
+            Fault {
+                name: "time-off-forgotten",
+                what: "the time that a machine was off does not count",
+                edits: &[edit(
+                    GRACE,
+                    "next.age = next.age.plus(booted_at.since(from));",
+                    "next.age = next.age.max(booted_at.since(from));",
+                )],
+            },
+        ],
+    ),
 ];

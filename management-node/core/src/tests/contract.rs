@@ -144,6 +144,22 @@ fn a_process_that_was_superseded_and_speaks_again_is_a_clone_and_both_count() {
 }
 
 #[test]
+fn a_copy_is_a_clone_also_when_its_original_has_spoken_last() {
+    let mut f = Fixture::with_ten();
+    // A store that knows neither: it was restored.
+    let first = f.node("a");
+    let mut original = Peer { nonce: Nonce([98; 16]), ..first.clone() };
+    let mut copy = Peer { nonce: Nonce([99; 16]), ..first };
+    f.open(&mut copy, Some(original.nonce), LegSet::default()).expect("takes over");
+    original.opened = copy.opened;
+    f.open(&mut original, None, LegSet::default()).expect("takes over");
+    copy.opened = original.opened;
+    f.open(&mut copy, Some(original.nonce), LegSet::default()).expect("gets books of its own");
+    assert!(f.beat(&original, LegSet::default(), Vec::new()).is_ok(), "and fences nobody");
+    assert!(names(&f).contains(&"cloned_identity"));
+}
+
+#[test]
 fn a_removed_node_is_told_so_and_its_units_are_free_at_once() {
     let mut f = Fixture::with_ten();
     let mut a = f.node("a");

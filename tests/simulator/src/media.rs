@@ -1,25 +1,17 @@
-//! The media servers of a node: they ask before each leg, report changes and ends, list what they run, and
-//! end what an administrator wants ended. What they run is the truth that the books are held against.
+//! The media servers of a node: they ask before each leg, report changes and ends. What they run is the truth that the books are held against.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use conferencing_core::{AskId, Command, Decision, LegVerdict};
 use headroom_core::{Call, CallInfo, Leg, LegId, Media, Millis, SourceId};
 
-use crate::fault::{Fault, Who};
 use crate::node::{Asker, NodeEvent};
 use crate::world::{Event, World};
 
-/// A media server lists its legs so often, and so often when it is unruly.
-const LIST_EVERY: (i64, i64) = (30_000, 3_000);
-/// A list can be so long on the way.
-const LIST_LATE: i64 = 30_000;
 /// A media server waits so long for an answer.
 const PATIENCE: Millis = Millis::SECOND.times(10);
 /// An answer that goes out arrives within this time.
-const ANSWERED_WITHIN: Millis = Millis(20);
-/// A question can come so late a second time.
-const ASK_LATE: i64 = 45_000;
+pub(crate) const ANSWERED_WITHIN: Millis = Millis(20);
 /// What has no answer is said again after this time.
 const AGAIN: Millis = Millis::SECOND.times(2);
 
@@ -44,7 +36,7 @@ pub struct Server {
     /// Legs that are asked for twice: their ids are not used again.
     pub twice: BTreeSet<LegId>,
     /// How often it died.
-    deaths: u64,
+    pub deaths: u64,
 }
 
 /// A leg that runs.
@@ -134,7 +126,7 @@ impl World {
         self.server_soon(at, server, list, ServerEvent::Read);
     }
 
-    fn server_soon(&mut self, at: usize, server: usize, after: Millis, event: ServerEvent) {
+    pub(crate) fn server_soon(&mut self, at: usize, server: usize, after: Millis, event: ServerEvent) {
         self.schedule(after, Event::Node(at, NodeEvent::Server(server, event)));
     }
 
@@ -163,12 +155,12 @@ impl World {
     }
 
     /// Whether a media server reaches its node now.
-    fn reaches(&self, at: usize, server: usize) -> bool {
+    pub(crate) fn reaches(&self, at: usize, server: usize) -> bool {
         let node = &self.nodes[at];
         node.answers(self.time) && node.servers[server].muted_until <= self.time
     }
 
-    fn speak(&mut self, at: usize, server: usize, command: Command, who: Asker) {
+    pub(crate) fn speak(&mut self, at: usize, server: usize, command: Command, who: Asker) {
         self.nodes[at].servers[server].spoke = self.time;
         self.node_submit(at, command, who);
     }
@@ -183,7 +175,7 @@ impl World {
         self.ask(at, server, call);
     }
 
-    fn server_label(&self, at: usize, server: usize) -> String {
+    pub(crate) fn server_label(&self, at: usize, server: usize) -> String {
         format!("{}.{server}", self.label(at))
     }
 
@@ -213,52 +205,9 @@ impl World {
                 self.server_soon(at, server, after, ServerEvent::End(leg.leg));
             }
         }
-        if self.plan.unruly() && self.dice.chance(200) {
-            let journals = self.nodes[at].journals;
-            let mine = &mut self.nodes[at].servers[server];
-            mine.twice.extend(call.legs.iter().map(|leg| leg.leg.clone()));
-            let from = (mine.deaths, journals);
-            let until = self.time.plus(Millis(ASK_LATE));
-            let after = self.dice.span(500, ASK_LATE);
-            self.server_soon(at, server, after, ServerEvent::Twice(Box::new(call.clone()), from, until));
-        }
         if self.plan.unruly() {
-            self.tries(at, server);
+            self.tries(at, server, &call);
         }
-        self.speak(at, server, Command::Admit { ask, call }, Asker::Call(ask));
-    }
-
-    /// Misfortunes that come with a question.
-    fn tries(&mut self, at: usize, server: usize) {
-        if self.dice.chance(100) {
-            let what = self.dice.below(4);
-            self.ask_vendor(what);
-        }
-        // The first one lives on, so that somebody calls.
-        if server > 0 && self.dice.chance(20) {
-            let dies = self.dice.span(0, ANSWERED_WITHIN.0);
-            self.schedule(dies, Event::Fault(Fault::SilentServer { node: at, server }));
-            let down = self.dice.span(200, 3_000);
-            let crash = self.dice.span(20, 2_000);
-            self.schedule(crash, Event::Fault(Fault::Crash { who: Who::Node(at), down }));
-        }
-    }
-
-    /// A question that was under way twice arrives a second time; nobody waits for its answer.
-    fn asked_twice(&mut self, at: usize, server: usize, call: Call, from: (u64, u64), until: Millis) {
-        let same = from == (self.nodes[at].servers[server].deaths, self.nodes[at].journals);
-        if !same || self.time > until || !self.reaches(at, server) {
-            return;
-        }
-        self.count("question that comes twice");
-        self.tell(|world| {
-            format!(
-                "{}: asks for {}, late and twice",
-                world.server_label(at, server),
-                crate::say::call(&call)
-            )
-        });
-        let ask = AskId(self.nodes[at].next_name());
         self.speak(at, server, Command::Admit { ask, call }, Asker::Call(ask));
     }
 
@@ -422,82 +371,6 @@ impl World {
             && let Some(running) = self.nodes[at].servers[server].running.get_mut(&leg)
         {
             running.leg.media = media;
-        }
-    }
-
-    /// Reads where the list stands, and which of its legs are to be ended; lists what it runs a moment later.
-    fn read(&mut self, at: usize, server: usize) {
-        let every = self.list_every();
-        let next = self.dice.span(every / 2, every);
-        self.server_soon(at, server, next, ServerEvent::Read);
-        if !self.reaches(at, server) {
-            return;
-        }
-        let Some(process) = &self.nodes[at].process else { return };
-        let as_of = process.shown.counters.revision;
-        let source = self.nodes[at].servers[server].source.clone();
-        let legs = &process.shown.legs;
-        let mine = |leg: &&LegId| legs.get(*leg).is_some_and(|record| *record.source() == source);
-        let revoked: Vec<LegId> = process.shown.revoked.iter().filter(mine).cloned().collect();
-        if !revoked.is_empty() {
-            self.tell(|world| {
-                format!(
-                    "{}: reads that {} must end",
-                    world.server_label(at, server),
-                    crate::say::legs(&revoked)
-                )
-            });
-            self.node_submit(at, Command::Told { legs: revoked.clone() }, Asker::Nobody);
-            for leg in revoked {
-                let after = self.dice.span(0, 5_000);
-                // Also one that it does not know any more.
-                let known = self.nodes[at].servers[server].running.contains_key(&leg);
-                if !known {
-                    self.oracle.over(at, &leg, self.time);
-                    self.nodes[at].servers[server].ending.insert(leg.clone());
-                    self.server_soon(at, server, after, ServerEvent::SayEnds);
-                }
-                self.server_soon(at, server, after, ServerEvent::End(leg));
-            }
-        }
-        // Unruly ones are quick with it: so an answer can be on its way to them.
-        let latest = if self.plan.unruly() && self.dice.chance(500) { 30 } else { 400 };
-        let after = self.dice.span(0, latest);
-        let journal = self.nodes[at].journals;
-        self.server_soon(at, server, after, ServerEvent::List(as_of, journal, self.time));
-    }
-
-    fn list_every(&self) -> i64 {
-        if self.plan.unruly() { LIST_EVERY.1 } else { LIST_EVERY.0 }
-    }
-
-    fn list(&mut self, at: usize, server: usize, (as_of, journal): (u64, u64), read: Millis) {
-        let mine = &self.nodes[at].servers[server];
-        let legs: Vec<LegId> = mine.running.keys().filter(|leg| mine.runs(leg)).cloned().collect();
-        // One that took no time to make may leave out what was answered as it was begun.
-        let slow = self.plan.unruly() && self.time.since(read) > ANSWERED_WITHIN && self.dice.chance(500);
-        if !slow {
-            return self.listed(at, server, (as_of, journal), legs);
-        }
-        let after = self.dice.span(0, LIST_LATE);
-        self.server_soon(at, server, after, ServerEvent::Listed(as_of, journal, legs));
-    }
-
-    fn listed(&mut self, at: usize, server: usize, (as_of, journal): (u64, u64), legs: Vec<LegId>) {
-        if journal != self.nodes[at].journals || !self.reaches(at, server) {
-            return;
-        }
-        let source = self.nodes[at].servers[server].source.clone();
-        self.speak(at, server, Command::Sync { source, as_of, legs }, Asker::List(server));
-    }
-
-    /// Legs that the node does not run: it had been told that they ended, or has forgotten them.
-    pub(crate) fn list_heard<'a>(&mut self, at: usize, server: usize, legs: impl Iterator<Item = &'a LegId>) {
-        for leg in legs {
-            if self.nodes[at].servers[server].running.remove(leg).is_some() {
-                self.oracle.over(at, leg, self.time);
-                self.oracle.end_heard(at, leg, self.time);
-            }
         }
     }
 

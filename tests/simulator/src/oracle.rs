@@ -31,14 +31,16 @@ use conferencing_core::{Grace, RequestId};
 use headroom_core::{Charge, LegId, Millis, Shared};
 use management_core::{HolderId, LeaseKey, Mutation};
 
+use crate::world::World;
+
 pub use node::NodeStep;
 pub use pool::PoolStep;
 
-/// The id of a leg that has ended is dead for a minute: almost so long, by when the node had answered.
-const DEAD_FOR: Millis = Millis(50_000);
-
 /// A promise that was not kept, and how.
 pub type Broken = (&'static str, String);
+
+/// The id of a leg that has ended is dead for a minute: almost so long, by when the node had answered.
+const DEAD_FOR: Millis = Millis(50_000);
 
 /// What is known to be true.
 #[derive(Default)]
@@ -99,6 +101,13 @@ struct Contact {
     behind: Millis,
     /// What could have lengthened ages until then.
     misled: Millis,
+}
+
+impl World {
+    /// Whether a question may be one that came a second time, when the id was no longer dead.
+    fn may_be_late(&self, heard: Millis) -> bool {
+        self.plan.unruly() && self.time.since(heard) >= DEAD_FOR
+    }
 }
 
 impl Oracle {

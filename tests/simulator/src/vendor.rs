@@ -68,7 +68,7 @@ pub enum LicenseStep {
 }
 
 /// The site that the management node is.
-pub const SITE: u8 = 0;
+pub(crate) const SITE: u8 = 0;
 /// Another, which has the same keys.
 const STRANGER: u8 = 1;
 

@@ -5,7 +5,7 @@ use conferencing_core::uplink::Phase;
 use conferencing_core::{Command, Event, Grace, Reading, RequestId, State, Why};
 use headroom_core::{LegId, Millis, Now};
 
-use super::{Broken, Contact, DEAD_FOR};
+use super::{Broken, Contact};
 use crate::world::World;
 
 /// What a machine's clocks and journal may miss at most: the clocks are saved every minute.
@@ -98,8 +98,7 @@ impl World {
             return Err(("I5", format!("{leg} begins on {at}, and nobody asked for it")));
         };
         match truth.and_then(|truth| truth.heard.get(leg)) {
-            // An id can be used again a minute after its end, and a question that comes twice is no other.
-            Some(heard) if heard > asked && self.time.since(*heard) < DEAD_FOR => {
+            Some(heard) if heard > asked && !self.may_be_late(*heard) => {
                 Err(("I5", format!("{leg} begins on {at} after the node had heard of its end")))
             }
             _ => Ok(()),

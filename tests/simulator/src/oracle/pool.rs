@@ -7,7 +7,7 @@ use management_core::{
     CertificateHash, Change, Command, EndedHow, Event, HolderId, LeaseKey, Origin, Pool, Reply, Request,
 };
 
-use super::{Broken, DEAD_FOR};
+use super::Broken;
 use crate::pool::Envelope;
 use crate::world::World;
 
@@ -212,9 +212,7 @@ impl World {
             return Ok(());
         }
         let asked = |at: usize| self.oracle.nodes.get(&at).and_then(|truth| truth.asked.get(&key.leg));
-        if nodes.any(|at| asked(at).is_some_and(|asked| asked >= heard))
-            || self.time.since(*heard) >= DEAD_FOR
-        {
+        if nodes.any(|at| asked(at).is_some_and(|asked| asked >= heard)) || self.may_be_late(*heard) {
             return Ok(());
         }
         Err(("I5", format!("{} was released and is leased again", key.leg)))
@@ -364,8 +362,7 @@ fn opened_in_order(before: &Pool, events: &[Event], event: &Event) -> Result<(),
     }
     let found = events.iter().any(|event| matches!(event, Event::CloneFound { .. }));
     if known.superseded.contains(nonce) && !found {
-        let text = format!("{holder:?} ({known:?}) is taken over by {nonce:?}, which was superseded there");
-        return Err(("I16", text));
+        return Err(("I16", format!("{holder:?} is taken over by a process that was superseded there")));
     }
     Ok(())
 }

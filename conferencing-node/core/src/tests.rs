@@ -3,6 +3,7 @@
 mod budget;
 mod fair;
 mod history;
+mod lists;
 mod pool;
 mod random;
 mod refusal;
@@ -116,7 +117,7 @@ impl Rig {
     fn tick(&mut self, span: Millis) {
         let end = self.now.boot.plus(span);
         while self.now.boot < end {
-            self.pass(Millis::MINUTE.min(end.since(self.now.boot)));
+            self.pass(Millis(30_000).min(end.since(self.now.boot)));
             self.run(Command::Tick { synchronized: true });
         }
     }

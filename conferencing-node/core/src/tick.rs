@@ -16,8 +16,9 @@ const UNCONFIRMED_FOR: Millis = Millis::MINUTE;
 /// Clocks are saved at least so often.
 const SAVE: Millis = Millis::MINUTE;
 /// At most so much of the time between two ticks counts as silence: a machine that was suspended has heard
-/// nobody meanwhile, and those who speak with it have to be given time to do so.
-const MOST_PER_TICK: Millis = Millis::MINUTE;
+/// nobody meanwhile, and those who speak with it have to be given time to do so. Less than any silence that has
+/// consequences, and much more than the second between two ticks.
+const MOST_PER_TICK: Millis = Millis(30_000);
 /// A source that was silent for so long raises an alarm.
 pub(crate) const SILENT: Millis = Millis(2 * Millis::MINUTE.0);
 

@@ -186,8 +186,7 @@ fn a_leg_that_the_media_server_names_is_no_longer_in_doubt() {
         let mut doubted = rig.bench.state.undelivered.clone();
         doubted.extend(rig.bench.state.unconfirmed.clone());
         assert!(doubted.iter().eq([&leg_id("silent")]), "{doubted:?}");
-        rig.pass(Millis::MINUTE);
-        rig.run(Command::Tick { synchronized: true });
+        rig.tick(Millis::MINUTE);
         rig.settle();
         assert_eq!(rig.bench.state.legs.len(), 6, "only what nobody named is dropped");
         rig.check_rest();

@@ -2,7 +2,6 @@
 
 use headroom_core::{DenialReason, Media, Millis, Presentation, Protocol, SourceId, Units};
 
-use super::refusal::ask;
 use super::*;
 use crate::{Conflict, Contact, LegVerdict, Status};
 
@@ -214,8 +213,7 @@ fn legs_survive_a_restart_and_one_never_answered_drops_unless_it_is_named() {
     assert_eq!(status(&mut rig).legs, 3);
     assert_eq!(status(&mut rig).unconfirmed, 2);
     assert!(!optimistic(&rig.admit(call("b", &["b"]))));
-    rig.pass(Millis::MINUTE);
-    rig.run(Command::Tick { synchronized: true });
+    rig.tick(Millis::MINUTE);
     rig.settle();
     assert!(rig.bench.state.legs.contains_key(&leg_id("b")), "named again");
     assert!(!rig.bench.state.legs.contains_key(&leg_id("x")), "never named");
@@ -285,147 +283,6 @@ fn a_revoked_leg_is_told_leaves_the_books_and_its_end_is_still_reported() {
     rig.check_rest();
     rig.end(&["a"]);
     assert!(rig.pool.tombstones.is_empty());
-    rig.check_rest();
-}
-
-#[test]
-fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
-    let mut rig = Rig::new(9);
-    let mut elsewhere = call("other", &["z"]);
-    elsewhere.info.source = SourceId::new("second").expect("a source");
-    rig.admit(elsewhere);
-    rig.admit(call("c", &["a"]));
-    rig.admit(call("d", &["b"]));
-    let as_of = rig.bench.state.counters.revision;
-    rig.pass(Millis(10_000));
-    rig.admit(call("e", &["late"]));
-    let listed = vec![leg_id("a"), leg_id("ghost")];
-    let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: listed });
-    assert_eq!(reply, Reply::Synced { ended: vec![leg_id("b")], unknown: vec![leg_id("ghost")] });
-    rig.settle();
-    rig.check_rest();
-    let ahead = rig.run(Command::Sync { source: SourceId::default(), as_of: 1_000, legs: vec![] });
-    assert!(matches!(ahead, Reply::Invalid { field: "as_of", .. }));
-}
-
-#[test]
-fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() {
-    for (delivered, restart) in [(true, false), (false, false), (true, true)] {
-        let mut rig = Rig::new(9);
-        rig.settle();
-        ask(&mut rig, 501, call("c", &["a"]));
-        rig.settle();
-        // The source reads the revision and makes its list, and only then learns of the grant.
-        let as_of = rig.bench.state.counters.revision;
-        if delivered {
-            rig.run(Command::Delivered { legs: vec![leg_id("a")] });
-        }
-        let none = |rig: &mut Rig| {
-            rig.run(Command::Tick { synchronized: true });
-            rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] })
-        };
-        let kept = Reply::Synced { ended: vec![], unknown: vec![] };
-        assert_eq!(none(&mut rig), kept);
-        if restart {
-            rig.restart();
-        }
-        rig.pass(Millis(9_999));
-        assert_eq!(none(&mut rig), kept);
-        rig.pass(Millis(1));
-        let gone = Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] };
-        assert_eq!(none(&mut rig), if delivered { gone } else { kept });
-    }
-}
-
-#[test]
-fn a_list_does_not_end_a_leg_whose_answer_was_late_and_has_just_gone_out() {
-    let mut rig = Rig::new(9);
-    rig.settle();
-    ask(&mut rig, 501, call("c", &["a"]));
-    rig.settle();
-    let as_of = rig.bench.state.counters.revision;
-    let none = |rig: &mut Rig| rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
-    // A slow disk, or a machine that was suspended.
-    rig.pass(Millis(12_000));
-    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
-    let kept = Reply::Synced { ended: vec![], unknown: vec![] };
-    assert_eq!(none(&mut rig), kept, "made before the answer arrived");
-    // Said again: nothing new.
-    rig.pass(Millis(10_000));
-    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
-    assert_eq!(none(&mut rig), Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] });
-}
-
-#[test]
-fn a_list_does_not_end_a_leg_that_was_asked_for_again_just_now() {
-    let mut rig = Rig::new(9);
-    rig.admit(call("c", &["a"]));
-    let as_of = rig.bench.state.counters.revision;
-    rig.pass(Millis(30_000));
-    // The first answer was lost.
-    assert!(matches!(rig.admit(call("c", &["a"])), Decision::Granted(_)));
-    let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
-    assert_eq!(reply, Reply::Synced { ended: vec![], unknown: vec![] });
-}
-
-#[test]
-fn a_question_that_comes_after_the_end_of_its_leg_begins_nothing_whether_the_leg_was_known_or_not() {
-    let mut rig = Rig::new(9);
-    rig.settle();
-    let ended = rig.run(Command::EndLegs { legs: vec![leg_id("a")] });
-    assert!(matches!(ended, Reply::Ended { count: 0, .. }));
-    let late = rig.run(Command::Admit { ask: AskId(501), call: call("c", &["a"]) });
-    assert!(matches!(late, Reply::Decided(Decision::Conflict(Conflict::Released { .. }))), "{late:?}");
-    rig.pass(Millis(59_000));
-    rig.run(Command::EndLegs { legs: vec![leg_id("a")] });
-    rig.pass(Millis::SECOND);
-    rig.admit(call("c", &["a"]));
-    rig.settle();
-    assert_eq!(rig.pool.used(), 1);
-}
-
-#[test]
-fn a_silent_source_raises_an_alarm_and_its_legs_are_released_at_last() {
-    let mut rig = Rig::new(9);
-    rig.admit(call("c", &["a"]));
-    rig.tick(Millis(2 * Millis::MINUTE.0));
-    assert_eq!(status(&mut rig).alarms, ["source_silent:"]);
-    rig.tick(Millis(2 * Millis::HOUR.0));
-    rig.settle();
-    assert_eq!(rig.pool.used(), 0);
-    rig.check_rest();
-}
-
-#[test]
-fn a_machine_that_wakes_up_lets_its_media_servers_speak_before_it_takes_them_for_silent() {
-    let mut rig = Rig::new(9);
-    rig.admit(call("c", &["a"]));
-    rig.tick(Millis(118 * Millis::MINUTE.0));
-    // Suspended.
-    rig.pass(Millis(3 * Millis::HOUR.0));
-    rig.run(Command::Tick { synchronized: true });
-    rig.settle();
-    assert_eq!(rig.pool.used(), 1, "one minute of three hours counts");
-    rig.run(Command::Alive { source: SourceId::default() });
-    rig.tick(Millis(119 * Millis::MINUTE.0));
-    rig.settle();
-    assert_eq!(rig.pool.used(), 1);
-    rig.tick(Millis::MINUTE);
-    rig.settle();
-    assert_eq!(rig.pool.used(), 0);
-    rig.check_rest();
-}
-
-#[test]
-fn a_grant_whose_answer_was_on_its_way_when_the_machine_was_suspended_is_not_taken_back() {
-    let mut rig = Rig::new(9);
-    rig.admit(call("c", &["a"]));
-    rig.pass(Millis(3 * Millis::HOUR.0));
-    rig.run(Command::Tick { synchronized: true });
-    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
-    rig.tick(Millis(2 * Millis::MINUTE.0));
-    rig.settle();
-    assert_eq!(rig.pool.used(), 1);
     rig.check_rest();
 }
 

@@ -227,21 +227,31 @@ fn a_heartbeat_that_was_long_on_the_way_and_counts_a_revoked_leg_is_no_drift() {
     assert!(f.beat(&a, before, Vec::new()).expect("in session").report_required, "it is drift by now");
 }
 
+/// A pool that took the one leg of a node back by force.
+fn revoked() -> (Fixture, Peer, LegId) {
+    let mut f = Fixture::with_ten();
+    let mut a = f.node("a");
+    assert!(f.grants(&mut a, one("1")));
+    f.force(&a, "1").expect("held");
+    (f, a, LegId::new("1").expect("id"))
+}
+
+/// What the node is ordered to end at its next heartbeat.
+fn ordered(f: &mut Fixture, a: &Peer) -> Vec<LegId> {
+    f.beat(a, LegSet::default(), Vec::new()).expect("in session").revoked
+}
+
 fn names(f: &Fixture) -> Vec<&'static str> {
     f.bench.state.alarms(&f.bench.volatile.view(), f.now.wall).iter().map(|alarm| alarm.name).collect()
 }
 
 #[test]
 fn a_revoked_leg_that_its_node_leaves_out_of_its_books_stays_revoked_until_it_ends() {
-    let mut f = Fixture::with_ten();
-    let mut a = f.node("a");
-    assert!(f.grants(&mut a, one("1")));
-    f.force(&a, "1").expect("held");
-    let leg = LegId::new("1").expect("id");
-    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, vec![leg.clone()]);
+    let (mut f, mut a, leg) = revoked();
+    assert_eq!(ordered(&mut f, &a), vec![leg.clone()]);
     // The node has heard, its media server has not been told yet, and it opens anew: its books agree.
     assert!(!f.open(&mut a, None, LegSet::default()).expect("opens").report_required);
-    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, [leg]);
+    assert_eq!(ordered(&mut f, &a), [leg]);
     f.pass(1);
     f.pass(31);
     assert!(names(&f).contains(&"revoked_still_running"));
@@ -266,31 +276,23 @@ fn a_leg_released_by_force_while_its_node_reports_stays_released() {
 
 #[test]
 fn a_store_that_lost_a_legs_end_orders_it_again_in_the_next_session() {
-    let mut f = Fixture::with_ten();
-    let mut a = f.node("a");
-    assert!(f.grants(&mut a, one("1")));
-    f.force(&a, "1").expect("held");
-    let leg = LegId::new("1").expect("id");
+    let (mut f, mut a, leg) = revoked();
     f.beat(&a, LegSet::default(), vec![leg.clone()]).expect("in session");
     // The release that came then is not in this store: the node runs no such leg, and never speaks of it.
     f.open(&mut a, None, LegSet::default()).expect("opens");
-    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, [leg]);
+    assert_eq!(ordered(&mut f, &a), [leg]);
     f.release(&mut a, "1");
     assert!(f.bench.state.tombstones.is_empty());
 }
 
 #[test]
 fn a_process_that_lost_its_journal_is_told_again_what_to_end() {
-    let mut f = Fixture::with_ten();
-    let mut a = f.node("a");
-    assert!(f.grants(&mut a, one("1")));
-    f.force(&a, "1").expect("held");
-    let leg = LegId::new("1").expect("id");
+    let (mut f, mut a, leg) = revoked();
     f.beat(&a, LegSet::default(), vec![leg.clone()]).expect("in session");
-    assert!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked.is_empty());
+    assert!(ordered(&mut f, &a).is_empty());
     a.nonce = Nonce([99; 16]);
     f.open(&mut a, None, LegSet::default()).expect("opens");
-    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()).expect("in session").revoked, [leg]);
+    assert_eq!(ordered(&mut f, &a), [leg]);
 }
 
 #[test]

@@ -165,8 +165,9 @@ impl State {
             self.unconfirmed.remove(leg);
             let unheld = record.held.is_none() && !record.revoked;
             // A replaced leg is released even when its unit has moved already: that is no error, and
-            // a pool that did not move it hears of the end this way.
-            if !unheld || why == Why::Replaced {
+            // a pool that did not move it hears of the end this way. Where the end of an earlier leg of its id is
+            // still to be told, that one says it, and its lease stays in the books until then.
+            if !unheld || (why == Why::Replaced && !self.ending.contains_key(leg)) {
                 let (call, held) = (record.call().clone(), record.held.clone());
                 self.put_ending(leg, Ending { call, held, revision: record.revision });
             }

@@ -305,7 +305,7 @@ pub const FAULTS: &[Fault] = &[
         what: "the pool is not told that a leg ended which was not in its media server's list",
         edits: &[edit(
             NODE_APPLY,
-            "if !unheld || why == Why::Replaced {",
+            "if !unheld || (why == Why::Replaced && !self.ending.contains_key(leg)) {",
             "if (!unheld && why != Why::NotListed) || why == Why::Replaced {",
         )],
     },

@@ -151,3 +151,22 @@ fn a_grant_whose_answer_was_on_its_way_when_the_machine_was_suspended_is_not_tak
     assert_eq!(rig.pool.used(), 1);
     rig.check_rest();
 }
+
+#[test]
+fn a_lease_whose_end_is_owed_stays_in_the_books_when_its_id_is_used_again_and_replaced() {
+    let mut rig = Rig::new(9);
+    rig.admit(call("c", &["a"]));
+    rig.connected = false;
+    rig.run(Command::EndLegs { legs: vec![leg_id("a")] });
+    rig.pass(Millis::MINUTE);
+    rig.admit(call("d", &["a"]));
+    let mut takes_over = call("d", &["b"]);
+    takes_over.legs[0].replaces = Some(leg_id("a"));
+    rig.admit(takes_over);
+    assert_eq!(rig.bench.state.held_set, rig.pool.set(), "the pool has heard of nothing");
+    rig.connected = true;
+    rig.pass(Millis(20_000));
+    rig.settle();
+    rig.check_rest();
+    assert_eq!(rig.pool.used(), 1);
+}

@@ -38,7 +38,7 @@ fn three_hundred_unruly_worlds_keep_every_promise() {
 
 #[test]
 fn worlds_that_broke_a_promise_once_keep_it() {
-    let seeds: [(&str, &[u64]); 10] = [
+    let seeds: [(&str, &[u64]); 11] = [
         ("clocks that were set between two questions to the kernel", &[5_591, 9_221, 1_000_774]),
         (
             "a clock in 1970 that was believed, clocks that were not saved on a stalled disk",
@@ -51,6 +51,7 @@ fn worlds_that_broke_a_promise_once_keep_it() {
         ("a leg that ended while its call was asked for again", &[1_074_366]),
         ("a store that lost the end of a leg released by force", &[1_114_731]),
         ("a list made before an answer that was late", &[1_190_999, 1_466_876, 1_498_383]),
+        ("a leg that ended while the end of an earlier one of its id was owed", &[1_560_390]),
         ("an end of a leg that was not known, or not any more", &[1_355_364, 1_506_520]),
     ];
     for (what, seed) in seeds.iter().flat_map(|(what, seeds)| seeds.iter().map(move |seed| (what, *seed))) {

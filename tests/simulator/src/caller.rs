@@ -1,9 +1,11 @@
 //! Who calls whom, and how: calls of all kinds, some that join others, name legs of other nodes, take over
 //! from legs that run, or use the id of a leg that has ended.
 
+use std::ops::Range;
+
 use headroom_core::{
-    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, NodeName, Protocol, Service, SourceId,
-    Text,
+    Call, CallId, CallInfo, Direction, Interop, Leg, LegId, Media, Millis, NodeName, Protocol, Service,
+    SourceId, Text,
 };
 
 use crate::world::World;
@@ -76,12 +78,21 @@ impl World {
         Some(&self.nodes[other]).filter(|node| node.name != self.nodes[at].name).map(|node| node.name.clone())
     }
 
+    /// Which ids of legs that have ended one is chosen from to be used again: by unruly ones mostly as soon as it
+    /// is not dead any more.
+    fn ids_to_reuse(&mut self, at: usize, server: usize) -> Range<usize> {
+        let soon = self.plan.unruly() && self.dice.chance(700);
+        let old = &self.nodes[at].servers[server].old;
+        let ended_before = |span: Millis| old.partition_point(|(ended, _)| self.time.since(*ended) > span);
+        if soon { ended_before(Millis::MINUTE.times(2))..ended_before(Millis::MINUTE) } else { 0..old.len() }
+    }
+
     fn draw_leg(&mut self, at: usize, server: usize) -> Leg {
         let number = self.nodes[at].next_name();
         let mut leg = LegId::new(&format!("l{number}")).expect("a short id");
-        let old = &self.nodes[at].servers[server].old;
+        let old = self.ids_to_reuse(at, server);
         if !old.is_empty() && self.dice.chance(if self.plan.unruly() { 400 } else { 30 }) {
-            leg = self.dice.pick(old).clone();
+            leg = self.dice.pick(&self.nodes[at].servers[server].old[old]).1.clone();
             // One whose end is not heard yet is not used again.
             let mine = &self.nodes[at].servers[server];
             if mine.twice.contains(&leg) || mine.ending.contains(&leg) {

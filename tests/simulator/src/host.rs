@@ -60,6 +60,12 @@ impl Host {
         self.name_boot();
     }
 
+    /// When it was switched on, by true time; later by what its clocks stood still since.
+    #[must_use]
+    pub const fn booted_at(&self) -> Millis {
+        self.booted_at
+    }
+
     /// Its clocks stood still for so long, as a paused virtual machine's do.
     pub fn paused(&mut self, span: Millis) {
         self.booted_at = self.booted_at.plus(span);
@@ -73,10 +79,11 @@ impl Host {
     }
 
     /// How far behind the truth a wall clock can be that the machine has to believe: one that says that it
-    /// is synchronized, or that ran for an hour, or that was carried on by a boot clock that stood still.
+    /// is synchronized, or that ran for an hour where no better one is known, or that was carried on by a boot clock
+    /// that stood still.
     #[must_use]
-    pub fn behind(&self, time: Millis) -> Millis {
-        let believed = self.synchronized || self.now(time).boot >= Millis::HOUR;
+    pub fn behind(&self, time: Millis, unknown: bool) -> Millis {
+        let believed = self.synchronized || (unknown && self.now(time).boot >= Millis::HOUR);
         let shown = if believed { (-self.wrong_by).max(0) } else { 0 };
         self.stood_still.max(Millis(shown))
     }

@@ -31,8 +31,8 @@ pub struct Server {
     pub gone: bool,
     /// When it last spoke.
     pub spoke: Millis,
-    /// Ids of legs that have ended.
-    pub old: Vec<LegId>,
+    /// Ids of legs that have ended, and when the node had heard of it, in that order.
+    pub old: Vec<(Millis, LegId)>,
     /// Legs that are asked for twice: their ids are not used again.
     pub twice: BTreeSet<LegId>,
     /// How often it died.
@@ -66,8 +66,8 @@ enum What {
 pub enum ServerEvent {
     /// Somebody calls.
     Call,
-    /// A call is asked for: again, or because another node's gateway named its leg.
-    Ask(Box<Call>),
+    /// A call is asked for: again, or because another node's gateway named its leg. With when it was before.
+    Ask(Box<Call>, Millis),
     /// The node's answer to a call arrives that was asked for then.
     Answered(Box<Call>, Box<Decision>, Millis),
     /// A leg ends.
@@ -137,13 +137,17 @@ impl World {
         match event {
             ServerEvent::Call => self.somebody_calls(at, server),
             // Nobody asks again for what is over.
-            ServerEvent::Ask(call) if call.legs.iter().any(|leg| self.oracle.is_over(at, &leg.leg)) => {}
-            ServerEvent::Ask(call) => self.ask(at, server, *call),
+            ServerEvent::Ask(call, first)
+                if call.legs.iter().any(|leg| self.oracle.is_over(at, &leg.leg, first)) => {}
+            ServerEvent::Ask(call, _) => self.ask(at, server, *call),
             // Nobody waits for ever; a list ends what the node granted.
             ServerEvent::Answered(_, _, asked) if self.time.since(asked) >= PATIENCE => {
                 self.count("answer that nobody waits for");
             }
-            ServerEvent::Answered(call, decision, _) => self.call_answered(at, server, &call, *decision),
+            ServerEvent::Answered(call, decision, asked) => {
+                self.call_answered(at, server, (&call, asked), *decision)
+            }
+            ServerEvent::End(_) | ServerEvent::Change(_) if self.is_still() => {}
             ServerEvent::End(leg) => self.leg_ends(at, server, leg),
             ServerEvent::SayEnds => self.say_ends(at, server),
             ServerEvent::Change(leg) => self.change(at, server, leg),
@@ -230,7 +234,7 @@ impl World {
             // One that repeats its questions would have to list what it still asks for.
             if self.dice.chance(500) && !self.plan.unruly() {
                 let after = self.dice.span(500, 5_000);
-                self.server_soon(at, server, after, ServerEvent::Ask(call));
+                self.server_soon(at, server, after, ServerEvent::Ask(call, asked));
             }
             return;
         }
@@ -239,7 +243,13 @@ impl World {
         self.server_soon(at, server, after, answered);
     }
 
-    fn call_answered(&mut self, at: usize, server: usize, call: &Call, decision: Decision) {
+    fn call_answered(
+        &mut self,
+        at: usize,
+        server: usize,
+        (call, asked): (&Call, Millis),
+        decision: Decision,
+    ) {
         self.tell(|world| {
             format!("{}: {}", world.server_label(at, server), crate::say::decision(call, &decision))
         });
@@ -251,7 +261,7 @@ impl World {
                     if granted.owner.is_some() {
                         self.invite(call, leg);
                     } else {
-                        self.leg_begins(at, server, call, leg);
+                        self.leg_begins(at, server, (call, asked), leg);
                     }
                 }
             }
@@ -260,9 +270,9 @@ impl World {
         }
     }
 
-    fn leg_begins(&mut self, at: usize, server: usize, call: &Call, leg: &Leg) {
+    fn leg_begins(&mut self, at: usize, server: usize, (call, asked): (&Call, Millis), leg: &Leg) {
         let mine = &mut self.nodes[at].servers[server];
-        if self.oracle.is_over(at, &leg.leg) || mine.ending.contains(&leg.leg) {
+        if self.oracle.is_over(at, &leg.leg, asked) || mine.ending.contains(&leg.leg) {
             return;
         }
         self.check(self.begins_held(at, &leg.leg));
@@ -292,7 +302,8 @@ impl World {
         asked.legs[0].owner = None;
         let latest = *self.dice.pick(&[500, 5_000, 40_000]);
         let after = self.dice.span(5, latest);
-        self.server_soon(owner, server, after, ServerEvent::Ask(Box::new(asked)));
+        // Its id is of this call alone, and once it has ended it is not asked for any more.
+        self.server_soon(owner, server, after, ServerEvent::Ask(Box::new(asked), Millis(0)));
     }
 
     pub(crate) fn leg_ends(&mut self, at: usize, server: usize, leg: LegId) {
@@ -327,7 +338,7 @@ impl World {
         for leg in legs {
             if self.nodes[at].servers[server].ending.remove(leg) {
                 self.oracle.end_heard(at, leg, self.time);
-                self.nodes[at].servers[server].old.push(leg.clone());
+                self.nodes[at].servers[server].old.push((self.time, leg.clone()));
             }
         }
     }
@@ -382,7 +393,7 @@ impl World {
                 && !self.plan.unruly()
             {
                 let after = self.dice.span(500, 5_000);
-                self.server_soon(at, pending.server, after, ServerEvent::Ask(call));
+                self.server_soon(at, pending.server, after, ServerEvent::Ask(call, pending.asked));
             }
         }
     }

@@ -31,6 +31,7 @@ use conferencing_core::{Grace, RequestId};
 use headroom_core::{Charge, LegId, Millis, Shared};
 use management_core::{HolderId, LeaseKey, Mutation};
 
+use crate::host::Host;
 use crate::world::World;
 
 pub use node::NodeStep;
@@ -84,8 +85,15 @@ struct NodeTruth {
     noted: Option<Contact>,
     /// Contacts that may not be durable yet.
     noting: Vec<Contact>,
-    /// Time since the last contact that no clock of the machine has seen.
+    /// Time since the last contact that no clock of the machine has seen: it was off, or stood still.
     unseen: Millis,
+    /// ... of which its clocks stood still, and not even a right wall clock can tell.
+    stood_still: Millis,
+    /// Contact was last had with a right wall clock, and no wrong one was shown to the machine since: the time that
+    /// it was off can be measured.
+    measured: bool,
+    /// No wall clock was known since one was synchronized, so that one that may be right has to be believed.
+    unknown: bool,
     /// Time by which wall clocks that ran ahead, or had to be believed, can have lengthened the age so far.
     misled: Millis,
 }
@@ -134,11 +142,10 @@ impl Oracle {
         self.node(at).heard.insert(leg.clone(), time);
     }
 
-    /// Whether a leg is over, and was not asked for since.
+    /// Whether a leg is over that was asked for then.
     #[must_use]
-    pub fn is_over(&self, at: usize, leg: &LegId) -> bool {
-        let Some(node) = self.nodes.get(&at) else { return false };
-        node.over.get(leg).is_some_and(|over| node.asked.get(leg).is_none_or(|asked| asked <= over))
+    pub fn is_over(&self, at: usize, leg: &LegId, asked: Millis) -> bool {
+        self.nodes.get(&at).and_then(|node| node.over.get(leg)).is_some_and(|over| *over >= asked)
     }
 
     /// What an answer that arrives at a node proves.
@@ -157,10 +164,29 @@ impl Oracle {
         node.unseen = node.unseen.plus(span).plus(Millis::MINUTE);
     }
 
+    /// A machine's clocks stood still.
+    pub fn stood_still(&mut self, at: usize, span: Millis) {
+        self.unseen(at, span);
+        let node = self.node(at);
+        node.stood_still = node.stood_still.plus(span);
+    }
+
     /// A node's clock can lengthen the age by so much more.
     pub fn misled(&mut self, at: usize, by: Millis) {
         let node = self.node(at);
         node.misled = node.misled.plus(by);
+    }
+
+    /// A machine has a wrong clock from now on, so far ahead.
+    pub fn wrong_clock(&mut self, at: usize, ahead: Millis) {
+        self.misled(at, ahead);
+        self.node(at).measured = false;
+    }
+
+    /// How far behind the truth a node's wall clock can be that it has to believe.
+    #[must_use]
+    pub fn behind(&self, at: usize, host: &Host, time: Millis) -> Millis {
+        host.behind(time, self.nodes.get(&at).is_some_and(|truth| truth.unknown))
     }
 
     /// A node's journal is gone, and with it all that it knew.

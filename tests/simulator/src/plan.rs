@@ -22,6 +22,9 @@ pub enum Profile {
     /// again, send lists that are long on the way and die as they ask, answers to attempts that were given up
     /// are listened to, much is wanted of the licensing server, a stranger has its keys too. Not drawn by chance.
     Unruly,
+    /// Half a day, mostly out of contact, in which clocks are set, machines are switched off, stand still, and start
+    /// their services late. Not drawn by chance.
+    Clocks,
 }
 
 /// What a seed decides beforehand.
@@ -71,6 +74,8 @@ pub struct Plan {
     pub budget: Millis,
     /// Silent sources' legs end after this time.
     pub orphan_after: Millis,
+    /// A node's service starts at most so long after its machine was switched on.
+    pub slow_start: Millis,
     /// Most commands in a batch.
     pub batch: usize,
     /// Records between two snapshots.
@@ -108,6 +113,7 @@ impl Plan {
             Profile::Hours => dice.span(HOUR / 2, 3 * HOUR),
             Profile::Weeks => dice.span(15 * DAY, 30 * DAY),
             Profile::Crowd => dice.span(MINUTE, 3 * MINUTE),
+            Profile::Clocks => dice.span(4 * HOUR, 16 * HOUR),
         };
         let (call_every, call_length, call_legs) = match profile {
             Profile::Minutes | Profile::Unruly => {
@@ -116,6 +122,7 @@ impl Plan {
             Profile::Hours => (*dice.pick(&[20_000, 60_000]), 10 * MINUTE, 3),
             Profile::Weeks => (2 * HOUR, HOUR, 2),
             Profile::Crowd => (10_000, 20 * MINUTE, 500),
+            Profile::Clocks => (30 * MINUTE, 10 * MINUTE, 2),
         };
         let calm = dice.chance(200);
         let ttl = if profile == Profile::Hours { 120_000 } else { *dice.pick(&[20_000, 40_000, 120_000]) };
@@ -142,6 +149,7 @@ impl Plan {
             grace: Millis(if weeks { 14 * DAY } else { *dice.pick(&[MINUTE, 10 * MINUTE, HOUR, 14 * DAY]) }),
             budget: Millis(*dice.pick(&[1, 300, 900, 900, 5_000])),
             orphan_after: Millis(*dice.pick(&[3 * MINUTE, 2 * HOUR])),
+            slow_start: Millis(if profile == Profile::Clocks { 10 * MINUTE } else { 0 }),
             batch: *dice.pick(&[2, 16, 1_024]),
             snapshot_every: *dice.pick(&[20, 100, 400]),
             keys: u8::try_from(dice.below(3)).unwrap_or(0),
@@ -190,6 +198,7 @@ impl Plan {
             grace: Millis(14 * DAY),
             budget: Millis(900),
             orphan_after: Millis(2 * HOUR),
+            slow_start: Millis(0),
             batch: 1_024,
             snapshot_every: 400,
             keys: 0,
@@ -206,9 +215,10 @@ impl Plan {
             Profile::Hours => *dice.pick(&[5, 10, 20]),
             Profile::Weeks => 12,
             Profile::Crowd => 4,
+            Profile::Clocks => *dice.pick(&[5, 10, 20]),
         };
         // A world has some kinds of faults, not all: so each kind also meets little else.
-        let kinds: Vec<u64> = (0..1 + dice.below(5)).map(|_| dice.below(KINDS)).collect();
+        let kinds: Vec<u64> = (0..1 + dice.below(5)).map(|_| self.draw_kind(dice)).collect();
         let mut faults: Vec<_> = (0..count)
             .map(|_| {
                 let at = dice.span(0, self.active.0);
@@ -216,19 +226,28 @@ impl Plan {
                 (at, self.draw(kind, dice))
             })
             .collect();
-        if self.profile == Profile::Weeks {
+        if matches!(self.profile, Profile::Weeks | Profile::Clocks) {
             faults.extend(self.long_outages(dice));
+        }
+        if self.profile == Profile::Clocks {
+            faults.extend(self.reboots(&faults, dice));
         }
         faults.sort_by_key(|(at, _)| *at);
         faults
     }
 
+    fn draw_kind(&self, dice: &mut Dice) -> u64 {
+        if self.profile == Profile::Clocks { *dice.pick(&OF_CLOCKS) } else { dice.below(KINDS) }
+    }
+
     /// Outages about as long as the grace, with restarts every 59 minutes in some.
     fn long_outages(&self, dice: &mut Dice) -> Vec<(Millis, Fault)> {
         let mut faults = Vec::new();
+        let (shortest, longest) =
+            if self.profile == Profile::Weeks { (10 * DAY, 20 * DAY) } else { (HOUR, 10 * HOUR) };
         for node in 0..self.nodes {
             let begin = dice.span(HOUR, self.active.0 / 4);
-            let span = dice.span(10 * DAY, 20 * DAY);
+            let span = dice.span(shortest, longest);
             faults.push((begin, Fault::Partition { node: Some(node), to_pool: true, to_node: true, span }));
             if dice.chance(500) {
                 faults.push((begin, Fault::Restarts { node, times: 24 * 14, each: Millis(59 * MINUTE) }));
@@ -237,11 +256,33 @@ impl Plan {
         faults
     }
 
+    /// Who sets a clock may start the machine anew soon after.
+    fn reboots(&self, faults: &[(Millis, Fault)], dice: &mut Dice) -> Vec<(Millis, Fault)> {
+        let mut reboots = Vec::new();
+        for (at, fault) in faults {
+            if let Fault::JumpClock { who, .. } = fault
+                && dice.chance(500)
+            {
+                let after = dice.span(0, 2 * MINUTE);
+                let off = self.outage(dice);
+                reboots.push((at.plus(after), self.power_off(*who, off, dice)));
+            }
+        }
+        reboots
+    }
+
+    fn power_off(&self, who: Who, off: Millis, dice: &mut Dice) -> Fault {
+        let year = *dice.pick(&[Year::Right, Year::Y1970, Year::Y2036]);
+        let latest = if self.profile == Profile::Clocks { *dice.pick(&[MINUTE, 2 * HOUR]) } else { 2 * HOUR };
+        Fault::PowerOff { who, off, year, synchronized_after: dice.span(0, latest) }
+    }
+
     fn outage(&self, dice: &mut Dice) -> Millis {
         let longest = match self.profile {
             Profile::Minutes | Profile::Crowd | Profile::Unruly => *dice.pick(&[3_000, 30_000, 180_000]),
             Profile::Hours => *dice.pick(&[30_000, HOUR, 2 * HOUR]),
             Profile::Weeks => *dice.pick(&[HOUR, 2 * DAY, 16 * DAY]),
+            Profile::Clocks => *dice.pick(&[5 * MINUTE, HOUR, 6 * HOUR]),
         };
         dice.span(100, longest)
     }
@@ -269,10 +310,7 @@ impl Plan {
                 who,
                 by: *dice.pick(&[1_000, -1_000, 25 * HOUR, -25 * HOUR, 15 * DAY, -15 * DAY]),
             },
-            10 => {
-                let year = *dice.pick(&[Year::Right, Year::Y1970, Year::Y2036]);
-                Fault::PowerOff { who, off: span, year, synchronized_after: dice.span(0, 2 * HOUR) }
-            }
+            10 => self.power_off(who, span, dice),
             11 => Fault::Suspend { node, span },
             12 => Fault::Pause { node, span },
             13 => Fault::Clone { node, span },
@@ -292,3 +330,5 @@ impl Plan {
 
 /// Kinds of faults that are drawn.
 const KINDS: u64 = 24;
+/// Those that clocks have to do with: outages, crashes, stalled disks, and what happens to clocks and machines.
+const OF_CLOCKS: [u64; 8] = [0, 3, 5, 9, 9, 10, 10, 12];

@@ -165,11 +165,9 @@ impl World {
             host.wrong_by += by;
             host.synchronized = false;
         }
-        if let Who::Node(at) = who
-            && by > 0
-        {
+        if let Who::Node(at) = who {
             // Believed after an hour up, for want of a better one.
-            self.oracle.misled(at, Millis(by));
+            self.oracle.wrong_clock(at, Millis(by.max(0)));
         }
         if self.dice.chance(700) {
             let after = self.dice.span(0, 1_200_000);
@@ -193,13 +191,18 @@ impl World {
                 self.pool.off = true;
             }
             Who::Node(at) => {
+                let ran = self.nodes[at].process.is_some();
                 self.node_crash(at, None);
                 let node = &mut self.nodes[at];
                 let stalled = node.stalled_until > self.time;
                 (node.off, node.unsaved_since) = (true, if stalled { node.stalled_since } else { self.time });
+                if !ran {
+                    // It may not have run since the machine was switched on.
+                    node.unsaved_since = node.unsaved_since.min(node.host.booted_at());
+                }
                 if !node.host.synchronized {
                     // A clock that ran for an hour was believed.
-                    let behind = node.host.behind(self.time);
+                    let behind = self.oracle.behind(at, &node.host, self.time);
                     self.oracle.misled(at, behind);
                 }
                 for server in 0..self.nodes[at].servers.len() {
@@ -235,8 +238,12 @@ impl World {
             Who::Node(at) => {
                 self.nodes[at].off = false;
                 self.oracle.unseen(at, time.since(self.nodes[at].unsaved_since));
-                self.oracle.misled(at, Millis(wrong_by.max(0)));
-                self.schedule(Millis(0), Event::Node(at, NodeEvent::Start));
+                if year != Year::Right {
+                    self.oracle.wrong_clock(at, Millis(wrong_by.max(0)));
+                }
+                let slow = self.plan.slow_start.0;
+                let after = if slow > 0 { self.dice.span(0, slow) } else { Millis(0) };
+                self.schedule(after, Event::Node(at, NodeEvent::Start));
                 for server in 0..self.nodes[at].servers.len() {
                     self.server_returns(at, server);
                 }
@@ -254,7 +261,7 @@ impl World {
         self.nodes[at].sleeps_until = self.time.plus(span);
         if paused {
             self.nodes[at].host.paused(span);
-            self.oracle.unseen(at, span);
+            self.oracle.stood_still(at, span);
         }
     }
 

@@ -2,7 +2,7 @@
 //! wanted of the licensing server.
 
 use conferencing_core::{AskId, Command};
-use headroom_core::{Call, Millis};
+use headroom_core::{Call, Leg, Millis};
 
 use crate::fault::{Fault, Who};
 use crate::media::{ANSWERED_WITHIN, ServerEvent};
@@ -15,6 +15,15 @@ const ASK_LATE: i64 = 45_000;
 impl World {
     /// Misfortunes that come with a question.
     pub(crate) fn tries(&mut self, at: usize, server: usize, call: &Call) {
+        let owed = |leg: &Leg| {
+            self.nodes[at]
+                .process
+                .as_ref()
+                .is_some_and(|process| process.state().ending.contains_key(&leg.leg))
+        };
+        if call.legs.iter().any(owed) {
+            self.count("id used again, its end not told yet");
+        }
         if self.dice.chance(200) {
             let journals = self.nodes[at].journals;
             let mine = &mut self.nodes[at].servers[server];

@@ -240,7 +240,13 @@ impl World {
     /// ids of ended legs rest, silent sources are given up.
     fn bound(&self) -> Millis {
         let rest = self.plan.ttl.times(3).plus(Millis::MINUTE.times(5));
-        if self.plan.profile == Profile::Weeks { rest.times(2) } else { rest }
+        if matches!(self.plan.profile, Profile::Weeks | Profile::Clocks) { rest.times(2) } else { rest }
+    }
+
+    /// Whether people stay in their calls as they are, so that the books can be in line in time: where hundreds
+    /// are in calls, somebody always leaves.
+    pub(crate) fn is_still(&self) -> bool {
+        self.healed.is_some_and(|healed| self.time.since(healed).plus(Millis::MINUTE) > self.bound())
     }
 
     fn heal(&mut self) {

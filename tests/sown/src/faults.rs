@@ -29,7 +29,7 @@ pub(crate) const GRACE: &str = "conferencing-node/core/src/grace.rs";
 pub(crate) const MUTATION: &str = "conferencing-node/core/src/mutation.rs";
 const PREPARE: &str = "conferencing-node/core/src/prepare.rs";
 pub(crate) const RECONCILE: &str = "conferencing-node/core/src/reconcile.rs";
-const VERDICT: &str = "conferencing-node/core/src/verdict.rs";
+pub(crate) const VERDICT: &str = "conferencing-node/core/src/verdict.rs";
 pub(crate) const VENDOR: &str = "licensing-server/core/src/answer.rs";
 
 /// All faults.

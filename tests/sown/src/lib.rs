@@ -30,9 +30,9 @@ pub fn all() -> impl Iterator<Item = (Kind, Fault)> {
     faults::FAULTS.iter().map(|fault| (None, *fault)).chain(of_kinds(rare::RARE))
 }
 
-/// Those that no world is known to show, with the kind that comes nearest.
-pub fn unseen() -> impl Iterator<Item = (Kind, Fault)> {
-    of_kinds(rare::UNSEEN)
+/// Those that make no difference by themselves, with the kind of world that comes nearest.
+pub fn redundant() -> impl Iterator<Item = (Kind, Fault)> {
+    of_kinds(rare::REDUNDANT)
 }
 
 /// A change of one place.

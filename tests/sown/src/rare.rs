@@ -3,7 +3,7 @@
 use crate::Fault;
 use crate::faults::{
     ACTIVATION, ADMIT, ANSWER, GRACE, MUTATION, NODE, NODE_APPLY, NODE_TICK, POOL_APPLY, RECONCILE, SESSION,
-    VENDOR, edit,
+    VENDOR, VERDICT, edit,
 };
 
 /// The kind of world, as `simulate --only` has it, and the faults that it shows.
@@ -112,6 +112,27 @@ pub const RARE: &[(&str, &[Fault])] = &[
                     "let _ = (RefusalReason::KeyInUse, text);",
                 )],
             },
+            Fault {
+                name: "ids-confused",
+                what: "the end of an earlier leg of an id gives back the lease of the one that runs under it",
+                edits: &[
+                    edit(
+                        MUTATION,
+                        ".filter(|leg| !state.ending.contains_key(*leg) && !volatile.stuck.contains(*leg))\n        .filter_map",
+                        ".filter(|leg| !volatile.stuck.contains(*leg))\n        .filter_map",
+                    ),
+                    edit(
+                        VERDICT,
+                        ".filter(|_| runs && held.is_some())",
+                        ".filter(|_| runs && held.is_none())",
+                    ),
+                    edit(
+                        RECONCILE,
+                        "Some(record) => record.revision != ending.revision && !revoked.contains(leg),",
+                        "Some(_) => false,",
+                    ),
+                ],
+            },
         ],
     ),
     (
@@ -127,52 +148,17 @@ pub const RARE: &[(&str, &[Fault])] = &[
         }],
     ),
     (
-        "weeks",
-        &[Fault {
-            name: "clock-not-saved",
-            what: "a node that decides nothing does not save its clocks",
-            edits: &[edit(
-                NODE_TICK,
-                "if grace.stale(&r, SAVE) ||",
-                "if grace.stale(&r, SAVE.times(600)) ||",
-            )],
-        }],
-    ),
-];
-
-/// Faults that no world shows, each with the reason that is known. That they fit is tested, and they can be sown by
-/// name.
-pub const UNSEEN: &[(&str, &[Fault])] = &[
-    (
-        "unruly",
+        "clocks",
         &[
-            // An id is dead for a minute after its end, and an end is told before anything is asked for: that two legs
-            // of one id are unknown to the pool at the same time takes an outage, a release without an answer, and a leg
-            // that is granted by the pool while it is.
             Fault {
-                name: "any-end-heard",
-                what: "what the pool heard of an earlier leg of the same name counts for the one that ended since",
+                name: "clock-not-saved",
+                what: "a node that decides nothing does not save its clocks",
                 edits: &[edit(
-                    NODE_APPLY,
-                    "                    if self.ending.get(&which.leg).is_some_and(|e| e.revision == which.revision) {\n                        self.take_ending(&which.leg);",
-                    "                    if self.ending.contains_key(&which.leg) {\n                        self.take_ending(&which.leg);",
+                    NODE_TICK,
+                    "if grace.stale(&r, SAVE) ||",
+                    "if grace.stale(&r, SAVE.times(600)) ||",
                 )],
             },
-            Fault {
-                name: "names-used-twice",
-                what: "a leg is asked for before the pool heard that an earlier one of its name ended",
-                edits: &[edit(
-                    MUTATION,
-                    "if call.legs.iter().any(|leg| owed(&leg.leg)) {",
-                    "if call.legs.iter().all(|leg| owed(&leg.leg)) && call.legs.is_empty() {",
-                )],
-            },
-        ],
-    ),
-    (
-        "weeks",
-        &[
-            // Worlds 5 591 and 9 221, as chance makes them, once showed it.
             Fault {
                 name: "set-clock-believed",
                 what: "a clock that somebody set counts as synchronized until the kernel is asked again",
@@ -182,13 +168,11 @@ pub const UNSEEN: &[(&str, &[Fault])] = &[
                     "let synchronized = volatile.synchronized && moved <= u64::MAX;",
                 )],
             },
-            // The services of these worlds start as soon as their machines do.
             Fault {
                 name: "restart-lowers-age",
                 what: "a reboot forgets how long the machine has been up since",
                 edits: &[edit(GRACE, "next.age = self.age.plus(r.boot);", "next.age = self.age;")],
             },
-            // The age may err by the time that a machine was off: a clock that nobody synchronized cannot tell it.
             Fault {
                 name: "time-off-forgotten",
                 what: "the time that a machine was off does not count",
@@ -201,3 +185,33 @@ pub const UNSEEN: &[(&str, &[Fault])] = &[
         ],
     ),
 ];
+
+/// Changes that make no difference by themselves, since something else sees to the same. That they fit is tested, and
+/// they can be sown by name.
+pub const REDUNDANT: &[(&str, &[Fault])] = &[(
+    "unruly",
+    &[
+        // One mutation is under way at a time, and a leg that uses an id again is held by the pool only once the one
+        // before it is released: while that is under way, no other end of the id is owed.
+        Fault {
+            name: "any-end-heard",
+            what: "what the pool heard of an earlier leg of the same name counts for the one that ended since",
+            edits: &[edit(
+                NODE_APPLY,
+                "                    if self.ending.get(&which.leg).is_some_and(|e| e.revision == which.revision) {\n                        self.take_ending(&which.leg);",
+                "                    if self.ending.contains_key(&which.leg) {\n                        self.take_ending(&which.leg);",
+            )],
+        },
+        // Where the pool takes the lease of the earlier leg for that of the one that runs, the earlier end is not told
+        // any more. `ids-confused` takes that away too.
+        Fault {
+            name: "names-used-twice",
+            what: "a leg is asked for before the pool heard that an earlier one of its name ended",
+            edits: &[edit(
+                MUTATION,
+                "if call.legs.iter().any(|leg| owed(&leg.leg)) {",
+                "if call.legs.iter().all(|leg| owed(&leg.leg)) && call.legs.is_empty() {",
+            )],
+        },
+    ],
+)];

@@ -75,7 +75,7 @@ impl World {
                         self.check(self.rightly_ended(at, leg, *why));
                     }
                 }
-                Event::Clock { grace } => self.clock_saved(at, step, grace),
+                Event::Clock { grace } => self.clock_saved(at, step, grace, now),
                 Event::Denied { .. } => self.count("denied by a node alone"),
                 Event::Revoked { .. } => self.count("revoked"),
                 _ => {}
@@ -135,17 +135,23 @@ impl World {
         Ok(())
     }
 
-    fn clock_saved(&mut self, at: usize, step: &NodeStep, grace: &Grace) {
+    fn clock_saved(&mut self, at: usize, step: &NodeStep, grace: &Grace, now: Now) {
+        let synchronized = self.nodes[at].host.synchronized && self.reading(at, now).synchronized;
+        let truth = self.oracle.node(at);
+        truth.unknown = grace.wall_unknown || (truth.unknown && !synchronized);
         // After a boot it is saved before the time off is known.
         if grace.refused || !grace.had_contact || grace.age > Millis(0) || step.starts {
             return;
         }
         let time = self.time;
-        let behind = self.nodes[at].host.behind(time);
+        let host = &self.nodes[at].host;
+        let behind = self.oracle.behind(at, host, time);
+        let right = host.synchronized && host.wrong_by == 0 && !grace.wall_unknown;
         let truth = self.oracle.node(at);
         let proved = step.answered.is_some_and(|request| truth.proofs.contains(&request));
         if proved {
-            (truth.contact, truth.unseen) = (Some(time), Millis(0));
+            (truth.contact, truth.unseen, truth.stood_still) = (Some(time), Millis(0), Millis(0));
+            truth.measured = right;
             truth.noting.push(Contact { grace: *grace, at: time, behind, misled: truth.misled });
         } else if truth.contact.is_some_and(|contact| time.since(contact) > NOTED_EVERY) {
             self.violate("I12", format!("{at} counts as contact what proves no commit"));
@@ -169,9 +175,12 @@ impl World {
         let grace = state.counters.grace;
         let Some(truth) = self.oracle.nodes.get(&at) else { return Ok(()) };
         let (Some(contact), true) = (truth.contact, grace.had_contact) else { return Ok(()) };
-        let age = grace.at(&self.reading(at, now)).age;
+        let reading = self.reading(at, now);
+        let age = grace.at(&reading).age;
         let out = self.time.since(contact);
-        if age.plus(truth.unseen).plus(SAVED_EVERY).plus(NOTED_EVERY) < out {
+        // A right clock tells how long the machine was off.
+        let unseen = if truth.measured && reading.synchronized { truth.stood_still } else { truth.unseen };
+        if age.plus(unseen).plus(SAVED_EVERY).plus(NOTED_EVERY) < out {
             return Err(("I15", format!("{at} is out of contact for {out}, by its books for {age}")));
         }
         // A contact that was not durably noted is forgotten by a crash.

@@ -31,7 +31,23 @@ fn three_hundred_unruly_worlds_keep_every_promise() {
     let worlds = Worlds { only: Some(Profile::Unruly), first: 0, count: 300 };
     let (figures, failed) = run::seeds(worlds, threads(), 3, |_| {});
     assert!(failed.is_empty(), "seeds that broke a promise: {failed:#?}");
-    for name in ["question that comes twice", "request of a stranger", "clone found"] {
+    let seen = [
+        "question that comes twice",
+        "id used again, its end not told yet",
+        "request of a stranger",
+        "clone found",
+    ];
+    for name in seen {
+        assert!(figures.counts.get(name).is_some_and(|count| *count > 0), "no {name}: {:?}", figures.counts);
+    }
+}
+
+#[test]
+fn sixty_worlds_of_clocks_keep_every_promise() {
+    let worlds = Worlds { only: Some(Profile::Clocks), first: 0, count: 60 };
+    let (figures, failed) = run::seeds(worlds, threads(), 3, |_| {});
+    assert!(failed.is_empty(), "seeds that broke a promise: {failed:#?}");
+    for name in ["clock jump", "power off", "power off, wrong clock at boot", "denied by a node alone"] {
         assert!(figures.counts.get(name).is_some_and(|count| *count > 0), "no {name}: {:?}", figures.counts);
     }
 }

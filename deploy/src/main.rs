@@ -1,5 +1,5 @@
 //! `headroom-deploy`: Headroom on this machine with one command. The scripts beside this crate
-//! (`deploy/up`, `down`, `call`, `cut`, `heal`, `explain`) build it and hand over to it.
+//! (`deploy/up`, `down`, `call`, `cut`, `heal`, `explain`) hand over to it; `deploy/up` builds it.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};

@@ -201,7 +201,7 @@ mod tests {
 
     fn drawn(picture: &Picture) -> String {
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-        terminal.draw(|frame| draw(frame, picture, "/tmp/demo")).unwrap();
+        terminal.draw(|frame| draw(frame, picture, "target/demo")).unwrap();
         terminal.backend().to_string()
     }
 

@@ -1,4 +1,4 @@
-//! The command line. `init`, `serve` and `fingerprint` work on the state folder and the machine;
+//! The command line. `init`, `serve`, `restore` and `fingerprint` work on the state folder and the machine;
 //! everything else asks the running service over its Unix socket.
 
 mod license;
@@ -191,7 +191,7 @@ pub struct ServeFlags {
     /// Where alarms are posted to as JSON
     #[arg(long, value_name = "URL")]
     alarm_webhook: Option<String>,
-    /// An alarm that was raised is not raised again before this time [default: 15m]
+    /// An alarm that comes again within this time is told only if it is still on afterwards [default: 15m]
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     #[serde(serialize_with = "duration_text")]
     alarm_repeat: Option<Duration>,

@@ -47,7 +47,7 @@ pub struct Config {
     pub license_refresh: Duration,
     /// Where alarms are posted to as JSON; empty for nowhere.
     pub alarm_webhook: String,
-    /// An alarm that was raised is not raised again before this time.
+    /// An alarm that comes again within this time is listed, and told only if it is still on when the time is over.
     #[serde(with = "config::duration_text")]
     pub alarm_repeat: Duration,
 }

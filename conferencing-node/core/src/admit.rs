@@ -98,10 +98,7 @@ pub(crate) fn all_run(state: &State, call: &Call) -> bool {
 
 /// The same grant again: every leg runs already.
 pub(crate) fn repeat(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Granted {
-    // Whoever asks again does not know of the first answer, and may list its legs before this one arrives.
-    let asked = call.legs.iter().map(|leg| (leg.leg.clone(), now.boot));
-    tx.volatile_mut().granted_at.extend(asked);
-    confirm(tx, call.legs.iter().map(|leg| &leg.leg));
+    asked_again(tx, now, call.legs.iter().map(|leg| &leg.leg));
     let state = tx.state();
     let records = call.legs.iter().filter_map(|leg| state.legs.get(&leg.leg));
     let legs: Vec<_> = records
@@ -114,6 +111,13 @@ pub(crate) fn repeat(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Granted {
         })
         .collect();
     Granted { legs, optimistic: records.into_iter().any(|r| r.optimistic()) }
+}
+
+/// A media server asks again for legs that run. It does not know of the first answer, and may list its legs before
+/// this one arrives.
+fn asked_again<'a>(tx: &mut Tx<'_, Node>, now: Now, legs: impl Iterator<Item = &'a LegId> + Clone) {
+    tx.volatile_mut().granted_at.extend(legs.clone().map(|leg| (leg.clone(), now.boot)));
+    confirm(tx, legs);
 }
 
 /// The media server knows of these legs, because it named them or was answered: they are no longer
@@ -129,10 +133,9 @@ pub(crate) fn confirm<'a>(tx: &mut Tx<'_, Node>, legs: impl Iterator<Item = &'a 
 
 /// The answer that grants these legs went out. What their media server lists may still be from before it.
 pub(crate) fn delivered(tx: &mut Tx<'_, Node>, now: Now, legs: &[LegId]) {
-    let undelivered = tx.state().undelivered.clone();
-    for leg in legs.iter().filter(|leg| undelivered.contains(*leg)) {
-        tx.volatile_mut().granted_at.insert(leg.clone(), now.boot);
-    }
+    let running = tx.state().legs.clone();
+    let went_out = legs.iter().filter(|leg| running.contains_key(*leg));
+    tx.volatile_mut().granted_at.extend(went_out.map(|leg| (leg.clone(), now.boot)));
     confirm(tx, legs.iter());
 }
 
@@ -247,7 +250,7 @@ pub(crate) fn grant(
         record.is_some_and(|record| record.call() == &call.info.call)
     };
     let named: Vec<_> = call.legs.iter().filter(|leg| runs(leg)).map(|leg| leg.leg.clone()).collect();
-    confirm(tx, named.iter());
+    asked_again(tx, now, named.iter());
     for leg in &call.legs {
         let lease = leases.and_then(|leases| leases.get(&leg.leg));
         let charge = lease.map_or_else(|| rate_leg(&call.info, leg), |lease| lease.charge.clone());

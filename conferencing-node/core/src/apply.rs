@@ -7,7 +7,7 @@ use headroom_core::{CallId, Charge, LeaseId, LegId, Millis};
 use imbl::{OrdMap, OrdSet};
 
 use crate::event::{Event, NewLeg, PastEvent, PastKind, Which, Why};
-use crate::state::{DEAD_FOR, Ending, LegRecord, MAX_PAST, Nonce, State};
+use crate::state::{DEAD_FOR, Dead, Ending, LegRecord, MAX_PAST, MAX_STRANGERS, Nonce, State};
 use crate::weight::{self, Weigh};
 use headroom_core::time::BootId;
 
@@ -98,10 +98,7 @@ impl State {
                 }
             }
             Event::Ending { leg, ending } => self.put_ending(leg, ending.clone()),
-            Event::Dead { leg, boot } => {
-                self.dead.insert(leg.clone(), *boot);
-                self.dead_order.insert((*boot, leg.clone()));
-            }
+            Event::Dead { leg, boot, stranger } => self.bury(leg, Dead { at: *boot, stranger: *stranger }),
             Event::Past { event } => {
                 self.keep_past(event.clone());
             }
@@ -115,6 +112,7 @@ impl State {
             // The time since boot began again, and so did every media server on this machine.
             self.dead = OrdMap::new();
             self.dead_order = OrdSet::new();
+            self.strangers = OrdSet::new();
         }
         self.counters.boot_id = boot_id;
         for leg in std::mem::take(&mut self.undelivered) {
@@ -160,7 +158,9 @@ impl State {
     }
 
     fn ended(&mut self, leg: &LegId, why: Why, at: Millis, boot: Millis, unheard: bool) {
-        if let Some(record) = self.take(leg) {
+        let record = self.take(leg);
+        let ran = record.is_some() || self.dead.get(leg).is_some_and(|dead| !dead.stranger);
+        if let Some(record) = record {
             self.undelivered.remove(leg);
             self.unconfirmed.remove(leg);
             let unheld = record.held.is_none() && !record.revoked;
@@ -176,19 +176,34 @@ impl State {
             }
         }
         self.forget_dead(boot);
-        if let Some(before) = self.dead.insert(leg.clone(), boot) {
-            self.dead_order.remove(&(before, leg.clone()));
+        self.bury(leg, Dead { at: boot, stranger: !ran });
+    }
+
+    fn dead_order(&mut self, stranger: bool) -> &mut OrdSet<(Millis, LegId)> {
+        if stranger { &mut self.strangers } else { &mut self.dead_order }
+    }
+
+    fn bury(&mut self, leg: &LegId, dead: Dead) {
+        if let Some(before) = self.dead.insert(leg.clone(), dead) {
+            self.dead_order(before.stranger).remove(&(before.at, leg.clone()));
         }
-        self.dead_order.insert((boot, leg.clone()));
+        self.dead_order(dead.stranger).insert((dead.at, leg.clone()));
+        if self.strangers.len() > MAX_STRANGERS {
+            self.forget_first(true);
+        }
+    }
+
+    fn forget_first(&mut self, stranger: bool) {
+        if let Some((_, leg)) = self.dead_order(stranger).remove_min() {
+            self.dead.remove(&leg);
+        }
     }
 
     fn forget_dead(&mut self, boot: Millis) {
-        while let Some((at, leg)) = self.dead_order.get_min().cloned() {
-            if boot.since(at) < DEAD_FOR {
-                break;
+        for stranger in [false, true] {
+            while self.dead_order(stranger).get_min().is_some_and(|(at, _)| boot.since(*at) >= DEAD_FOR) {
+                self.forget_first(stranger);
             }
-            self.dead.remove(&leg);
-            self.dead_order = self.dead_order.without_min().1;
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use headroom_core::{Call, LegId, Now, Tx};
+use headroom_core::call::Leg;
+use headroom_core::{Call, LegId, Now, Service, Tx};
 
 use crate::admit::{decide_call, decide_leg, end, is_foreign};
 use crate::command::{AskId, Conflict, Decision, LegVerdict, Outcome, Reply};
@@ -42,12 +43,14 @@ fn hang_up(tx: &mut Tx<'_, Node>, legs: &BTreeSet<LegId>) -> Vec<(AskId, Outcome
         let outcome = match &mut waiting.what {
             Question::Call { call, ended } => {
                 ended.extend(call.legs.iter().map(|l| &l.leg).filter(|l| legs.contains(*l)).cloned());
-                match call.legs.iter().position(|leg| ended.contains(&leg.leg)) {
-                    Some(index) if call.legs.iter().all(|leg| ended.contains(&leg.leg)) => {
+                let is_over = |leg: &Leg| ended.contains(&leg.leg);
+                let all = is_gateway(call) || call.legs.iter().all(is_over);
+                match call.legs.iter().position(is_over).filter(|_| all) {
+                    Some(index) => {
                         let leg = call.legs[index].leg.clone();
                         Outcome::Call(Decision::Conflict(Conflict::Released { index, leg }))
                     }
-                    _ => continue,
+                    None => continue,
                 }
             }
             Question::Leg { leg, .. } if legs.contains(leg) => Outcome::Leg(LegVerdict::Released),
@@ -94,11 +97,11 @@ fn expire_one(tx: &mut Tx<'_, Node>, now: Now, ask: AskId) -> Option<Outcome> {
             }
             Outcome::Leg(verdict)
         }
-        Question::Call { mut call, ended } => {
-            let gone = gone(tx.state(), now, &call);
-            if let Some(released) = without(&mut call, &ended.into_iter().chain(gone).collect()) {
-                return Some(Outcome::Call(Decision::Conflict(released)));
-            }
+        Question::Call { call, ended } => {
+            let call = match left(&call, &over(tx.state(), now, &call, &ended)) {
+                Ok(call) => call,
+                Err(released) => return Some(Outcome::Call(Decision::Conflict(released))),
+            };
             let (before, noted) = (tx.state().counters.revision, tx.state().counters.past);
             let decision = decide_call(tx, now, &call);
             let (revision, past) = (tx.state().counters.revision, tx.state().counters.past);
@@ -114,21 +117,35 @@ fn expire_one(tx: &mut Tx<'_, Node>, now: Now, ask: AskId) -> Option<Outcome> {
     })
 }
 
-/// Legs of a call that ended since they were asked for: a transfer took one over, a list left it out.
-pub(crate) fn gone(state: &State, now: Now, call: &Call) -> BTreeSet<LegId> {
-    let own = call.legs.iter().filter(|leg| !is_foreign(state, leg)).map(|leg| &leg.leg);
-    own.filter(|leg| !state.legs.contains_key(*leg) && state.is_dead(leg, now.boot)).cloned().collect()
+/// Legs of a call that nobody wants any more: their media server said so, or they ended since they were asked for
+/// because a transfer took one over or a list left it out. A gateway call is over with either of its legs.
+pub(crate) fn over(state: &State, now: Now, call: &Call, told: &BTreeSet<LegId>) -> BTreeSet<LegId> {
+    let gone = |leg: &&Leg| {
+        let own = !is_foreign(state, leg);
+        told.contains(&leg.leg)
+            || (own && !state.legs.contains_key(&leg.leg) && state.is_dead(&leg.leg, now.boot))
+    };
+    let id = |leg: &Leg| leg.leg.clone();
+    if is_gateway(call) && call.legs.iter().any(|leg| gone(&leg)) {
+        return call.legs.iter().map(id).collect();
+    }
+    call.legs.iter().filter(gone).map(id).collect()
 }
 
-/// Takes ended legs out of a call, unless none would be left.
-pub(crate) fn without(call: &mut Call, ended: &BTreeSet<LegId>) -> Option<Conflict> {
-    if let Some(first) = call.legs.first()
-        && call.legs.iter().all(|leg| ended.contains(&leg.leg))
-    {
-        return Some(Conflict::Released { index: 0, leg: first.leg.clone() });
+fn is_gateway(call: &Call) -> bool {
+    call.info.service == Service::Gateway
+}
+
+/// What is left of a call without the legs that are over.
+///
+/// # Errors
+/// Nothing is left.
+pub(crate) fn left(call: &Call, over: &BTreeSet<LegId>) -> Result<Call, Conflict> {
+    let legs: Vec<_> = call.legs.iter().filter(|leg| !over.contains(&leg.leg)).cloned().collect();
+    match call.legs.first() {
+        Some(first) if legs.is_empty() => Err(Conflict::Released { index: 0, leg: first.leg.clone() }),
+        _ => Ok(Call { info: call.info.clone(), legs }),
     }
-    call.legs.retain(|leg| !ended.contains(&leg.leg));
-    None
 }
 
 /// Remembers in the request under way that its question was decided here.

@@ -291,6 +291,10 @@ pub enum Event {
         /// When it ended, since boot.
         #[n(1)]
         boot: Millis,
+        /// Nothing ran under it.
+        #[n(2)]
+        #[cbor(default)]
+        stranger: bool,
     },
     /// The pool has taken back what it held for a leg that ended; it still wants to hear of the end.
     #[n(21)]

@@ -52,8 +52,8 @@ impl Machine for Node {
             // Answers and expiries let people go who wait already.
             Command::Answered { .. } | Command::Expire { .. } | Command::Poll => Class::Heartbeat,
             Command::Delivered { .. } | Command::Told { .. } | Command::Sync { .. } => Class::Adopt,
-            // Ends beside admissions, in the order they came: an end that overtakes the admission of its leg
-            // would find nothing, and the leg would stay.
+            // Ends beside admissions, in the order they came: the end of a call that overtakes the admission of
+            // its legs finds nothing, and they would stay.
             Command::Admit { .. }
             | Command::UpdateLegs { .. }
             | Command::EndLegs { .. }
@@ -67,6 +67,7 @@ impl Machine for Node {
     }
 
     fn handle(tx: &mut Tx<'_, Self>, now: Now, command: Command) -> Answer<Reply> {
+        tick::stood_still(tx.volatile_mut(), now);
         let before = tx.emitted();
         let reply = decide(tx, now, command);
         let stale = tx.state().counters.grace.stale(&reading(tx.volatile(), now), SAVE_WITH_OTHERS);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use headroom_core::call::MAX_LEGS;
 use headroom_core::rating::rate;
-use headroom_core::{Call, Charge, LegId, Media, Now, Tx};
+use headroom_core::{Charge, LegId, Media, Now, Tx};
 
 use crate::asks;
 use crate::command::AskId;
@@ -149,15 +149,6 @@ fn update(tx: &mut Tx<'_, Node>, link: Link, turn: Turn) -> Option<(Request, Loa
     Some((request, Load::Update(items)))
 }
 
-/// A call as it is asked for: without legs that have ended since, which the pool may have heard of. None when
-/// no leg is left.
-fn alive(tx: &Tx<'_, Node>, now: Now, call: &Call, ended: &BTreeSet<LegId>) -> Option<Call> {
-    let mut gone = asks::gone(tx.state(), now, call);
-    gone.extend(ended.iter().cloned());
-    let mut call = call.clone();
-    asks::without(&mut call, &gone).is_none().then_some(call)
-}
-
 fn allocate(tx: &mut Tx<'_, Node>, link: Link, now: Now) -> Option<(Request, Load)> {
     let mut room = Room::new(MAX_LEGS);
     let singly = limit(tx.volatile(), Kind::Allocate) == 1;
@@ -172,7 +163,8 @@ fn allocate(tx: &mut Tx<'_, Node>, link: Link, now: Now) -> Option<(Request, Loa
         if call.legs.iter().any(|leg| owed(&leg.leg)) {
             continue;
         }
-        let Some(call) = alive(tx, now, call, ended) else { continue };
+        // Without legs that have ended since, of which the pool may have heard.
+        let Ok(call) = asks::left(call, &asks::over(tx.state(), now, call, ended)) else { continue };
         if !room.take(call.legs.len(), &call) {
             break;
         }

@@ -13,6 +13,9 @@ use headroom_core::time::BootId;
 
 /// How long the id of a leg that ended is refused.
 pub const DEAD_FOR: Millis = Millis::MINUTE;
+/// Most ids refused of legs that never ran here: of more the oldest go. A question that is overtaken by the end of
+/// its leg comes within a fraction of a second.
+pub const MAX_STRANGERS: usize = 10_000;
 /// Most past events kept for the pool; older ones are dropped, also once all take about 4 MiB.
 pub const MAX_PAST: usize = 10_000;
 
@@ -145,6 +148,15 @@ pub struct Counters {
     pub past_dropped: u64,
 }
 
+/// The end of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead {
+    /// When it was, since boot.
+    pub at: Millis,
+    /// Nothing ran here under its id: its end overtook the question, or came after a denial.
+    pub stranger: bool,
+}
+
 /// Everything that survives a restart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
@@ -166,10 +178,12 @@ pub struct State {
     pub unconfirmed: OrdSet<LegId>,
     /// Legs that an administrator wants ended and that still run.
     pub revoked: OrdSet<LegId>,
-    /// Ids that are refused for a while, with the boot time of their end.
-    pub dead: OrdMap<LegId, Millis>,
-    /// The same, by time.
+    /// Ids that are refused for a while.
+    pub dead: OrdMap<LegId, Dead>,
+    /// The same of legs that ran, by the time of their end since boot.
     pub dead_order: OrdSet<(Millis, LegId)>,
+    /// The same of legs that never ran here.
+    pub strangers: OrdSet<(Millis, LegId)>,
     /// What happened while the node decided alone.
     pub past: OrdMap<u64, Arc<PastEvent>>,
     /// About how many bytes those take.
@@ -184,7 +198,7 @@ impl State {
     /// Whether a leg's id is still refused at this time since boot.
     #[must_use]
     pub fn is_dead(&self, leg: &LegId, boot: Millis) -> bool {
-        self.dead.get(leg).is_some_and(|at| boot.since(*at) < DEAD_FOR)
+        self.dead.get(leg).is_some_and(|dead| boot.since(dead.at) < DEAD_FOR)
     }
 
     /// The events that rebuild the state.
@@ -198,7 +212,11 @@ impl State {
             .ending
             .iter()
             .map(|(leg, ending)| Event::Ending { leg: leg.clone(), ending: (**ending).clone() });
-        let dead = self.dead.iter().map(|(leg, boot)| Event::Dead { leg: leg.clone(), boot: *boot });
+        let dead = self.dead.iter().map(|(leg, dead)| Event::Dead {
+            leg: leg.clone(),
+            boot: dead.at,
+            stranger: dead.stranger,
+        });
         let past = self.past.values().map(|event| Event::Past { event: (**event).clone() });
         std::iter::once(Event::Counters { counters: self.counters.clone() })
             .chain(legs)

@@ -8,7 +8,7 @@ use crate::state::State;
 use crate::tick::SILENT;
 use crate::volatile::Volatile;
 
-/// Alarms that mount while the pool does not answer.
+/// Alarms that mount while the pool does not answer: the highest step is on.
 const LADDER: [(Millis, &str); 6] = [
     (Millis(5 * Millis::MINUTE.0), "out_of_contact_5m"),
     (Millis::HOUR, "out_of_contact_1h"),
@@ -143,8 +143,8 @@ fn features(volatile: &Volatile) -> Vec<FeatureStatus> {
 }
 
 fn alarms(state: &State, volatile: &Volatile, now: Now, age: Millis) -> Vec<String> {
-    let mut alarms: Vec<_> =
-        LADDER.iter().filter(|(from, _)| age >= *from).map(|(_, name)| (*name).to_owned()).collect();
+    let step = LADDER.iter().rfind(|(from, _)| age >= *from);
+    let mut alarms: Vec<_> = step.map(|(_, name)| (*name).to_owned()).into_iter().collect();
     if state.counters.grace.refused {
         alarms.push("not_enrolled".into());
     }

@@ -117,7 +117,7 @@ impl Rig {
     fn tick(&mut self, span: Millis) {
         let end = self.now.boot.plus(span);
         while self.now.boot < end {
-            self.pass(Millis(30_000).min(end.since(self.now.boot)));
+            self.pass(Millis(5_000).min(end.since(self.now.boot)));
             self.run(Command::Tick { synchronized: true });
         }
     }

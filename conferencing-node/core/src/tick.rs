@@ -15,10 +15,10 @@ use headroom_core::time::BootId;
 const UNCONFIRMED_FOR: Millis = Millis::MINUTE;
 /// Clocks are saved at least so often.
 const SAVE: Millis = Millis::MINUTE;
-/// At most so much of the time between two ticks counts as silence: a machine that was suspended has heard
+/// At most so much of the time between two commands counts as silence: a machine that was suspended has heard
 /// nobody meanwhile, and those who speak with it have to be given time to do so. Less than any silence that has
-/// consequences, and much more than the second between two ticks.
-const MOST_PER_TICK: Millis = Millis(30_000);
+/// consequences, and more than the second between two ticks.
+const MOST_AT_ONCE: Millis = Millis(5_000);
 /// A source that was silent for so long raises an alarm.
 pub(crate) const SILENT: Millis = Millis(2 * Millis::MINUTE.0);
 
@@ -35,7 +35,7 @@ pub(crate) fn started(
     *tx.volatile_mut() = Volatile {
         boot_id,
         started: now.boot,
-        ticked: now.boot,
+        looked: now.boot,
         options,
         sources,
         seen,
@@ -57,7 +57,6 @@ pub(crate) fn tick(tx: &mut Tx<'_, Node>, now: Now, synchronized: bool) -> Vec<(
     if grace.stale(&r, SAVE) || (grace.off_since.is_some() && grace.at(&r).off_since.is_none()) {
         save_clock(tx, now);
     }
-    stood_still(tx.volatile_mut(), now);
     orphans(tx, now);
     unconfirmed(tx, now);
     // Askers expire their questions themselves; this catches those that went away.
@@ -66,10 +65,11 @@ pub(crate) fn tick(tx: &mut Tx<'_, Node>, now: Now, synchronized: bool) -> Vec<(
     asks::expire(tx, now, asks)
 }
 
-/// Takes the time in which this machine did nothing out of the silence of others.
-fn stood_still(volatile: &mut Volatile, now: Now) {
-    let span = now.boot.since(volatile.ticked).since(MOST_PER_TICK);
-    volatile.ticked = now.boot;
+/// Takes the time in which this machine did nothing out of the silence of others, whatever comes first
+/// afterwards.
+pub(crate) fn stood_still(volatile: &mut Volatile, now: Now) {
+    let span = now.boot.since(volatile.looked).since(MOST_AT_ONCE);
+    volatile.looked = now.boot;
     if span > Millis(0) {
         let sources = volatile.sources.values_mut();
         for at in sources.chain(volatile.granted_at.values_mut()).chain([&mut volatile.started]) {

@@ -1,6 +1,6 @@
 //! What the pool's verdicts on legs and calls mean: for those who wait, and for the books.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headroom_core::{Call, CallId, Charge, LegId, Now, Tx};
 
@@ -144,10 +144,11 @@ fn granted(
     leases: &BTreeMap<LegId, PoolLease>,
     question: Option<&Question>,
 ) -> Option<Decision> {
-    let mut ended = asks::gone(tx.state(), now, &item.call);
-    if let Some(Question::Call { ended: told, .. }) = question {
-        ended.extend(told.iter().cloned());
-    }
+    let told = match question {
+        Some(Question::Call { ended, .. }) => ended.clone(),
+        _ => BTreeSet::new(),
+    };
+    let over = asks::over(tx.state(), now, &item.call, &told);
     let own: Vec<_> =
         item.call.legs.iter().filter(|leg| !admit::is_foreign(tx.state(), leg)).cloned().collect();
     for leg in own {
@@ -158,7 +159,7 @@ fn granted(
             // The leg runs: by another question, or decided here meanwhile. The pool knows a leg by
             // its id and call, so it is this leg that it holds.
             Some(record) => record.revision,
-            None if waits && !ended.contains(&leg.leg) => continue,
+            None if waits && !over.contains(&leg.leg) => continue,
             // Nobody wants it any more: it is to be given back.
             None => item.admitted.unwrap_or(0),
         };
@@ -170,11 +171,10 @@ fn granted(
     if !waits {
         return None;
     }
-    let mut call = item.call.clone();
-    if let Some(released) = asks::without(&mut call, &ended) {
-        return Some(Decision::Conflict(released));
-    }
-    Some(Decision::Granted(admit::grant(tx, now, &call, Some(leases))))
+    Some(match asks::left(&item.call, &over) {
+        Ok(call) => Decision::Granted(admit::grant(tx, now, &call, Some(leases))),
+        Err(released) => Decision::Conflict(released),
+    })
 }
 
 /// The pool has moved the units of replaced legs, so that it holds nothing for them any more. One

@@ -117,8 +117,8 @@ pub struct Volatile {
     /// When the process began, since boot. Moved, like what was heard of others, by the time in which the
     /// machine stood still.
     pub started: Millis,
-    /// When time was last looked at, since boot.
-    pub ticked: Millis,
+    /// When the last command was decided, since boot.
+    pub looked: Millis,
     /// The kernel calls its clock synchronized.
     pub synchronized: bool,
     /// The wall clock at boot, by what both clocks showed when the kernel said so.
@@ -149,7 +149,8 @@ pub struct Volatile {
     pub licenses: Vec<(Feature, u32, u32)>,
     /// When a source last showed life.
     pub sources: BTreeMap<SourceId, Millis>,
-    /// When legs were granted whose answer is not known to have gone out, and when it went out for recent ones.
+    /// When legs were granted, or asked for again, whose answer is not known to have gone out, and when it went out
+    /// for recent ones.
     pub granted_at: BTreeMap<LegId, Millis>,
     /// Revoked legs whose telling the pool has recorded.
     pub told: BTreeSet<LegId>,

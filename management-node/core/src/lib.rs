@@ -2,8 +2,7 @@
 //!
 //! [`Pool`] is the whole durable state: licenses, nodes and their sessions, leases, denials.
 //! [`PoolMachine`] decides commands and emits [`Event`]s; nothing here knows of gRPC, disks or
-//! clocks. The contract with the nodes is section "lease contract" of the wire documentation in
-//! `proto/headroom/lease/v1`.
+//! clocks. The contract with the nodes is written at `LeaseService` in `proto/headroom/lease/v1/lease.proto`.
 
 mod activation;
 mod admin;

@@ -16,7 +16,7 @@ pub struct Settings {
     pub heartbeat: Millis,
     /// A reserved lease is freed after this time.
     pub claim_within: Millis,
-    /// An alarm that was raised is not raised again before this time.
+    /// An alarm that comes again within this time is listed, and told only if it is still on when the time is over.
     pub alarm_repeat: Millis,
 }
 

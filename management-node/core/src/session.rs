@@ -188,7 +188,8 @@ pub(crate) fn report(
     let place = place(session, report, chunk)?;
     let open = session.phase == Phase::Active;
     let names: Vec<_> = legs.iter().map(|running| running.leg.leg.clone()).collect();
-    let revoked = names.iter().filter(|leg| tx.state().is_tombstoned(id, leg)).cloned().collect();
+    let buried = legs.iter().filter(|running| tx.state().is_buried(id, running));
+    let revoked = buried.map(|running| running.leg.leg.clone()).collect();
     let Place::Due(mut taken) = place else {
         return Ok(Reported { chunk, complete: open, revoked });
     };

@@ -85,9 +85,13 @@ pub(crate) fn adopt(
     let (mut leases, mut revoked) = (Vec::with_capacity(legs.len()), Vec::new());
     for running in legs {
         let key = LeaseKey { holder, leg: running.leg.leg.clone() };
-        if tx.state().tombstones.contains_key(&key) {
+        if tx.state().is_buried(holder, &running) {
             revoked.push(key.leg);
             continue;
+        }
+        if tx.state().tombstones.contains_key(&key) {
+            // Another leg has its id: that one has ended, and this store has not heard so, or not any more.
+            tx.emit(Event::RevocationDone { key: key.clone() });
         }
         adopt_leg(tx, at, &key, running);
         if let Some(lease) = tx.state().leases.get(&key) {

@@ -3,6 +3,7 @@
 //! reports, so not to be named does not mean not to run. One that is ordered to end a leg it does not run
 //! answers with a release.
 
+use headroom_core::call::RunningLeg;
 use headroom_core::{LegId, LegSet, Millis};
 
 use crate::event::Event;
@@ -19,6 +20,14 @@ impl Pool {
     #[must_use]
     pub fn is_tombstoned(&self, holder: HolderId, leg: &LegId) -> bool {
         self.tombstones.contains_key(&LeaseKey { holder, leg: leg.clone() })
+    }
+
+    /// Whether this leg is the one that was released by force: its id can be that of a later one, in another
+    /// call.
+    #[must_use]
+    pub fn is_buried(&self, holder: HolderId, running: &RunningLeg) -> bool {
+        let key = LeaseKey { holder, leg: running.leg.leg.clone() };
+        self.tombstones.get(&key).is_some_and(|tombstone| tombstone.call == running.info.call)
     }
 
     /// The legs of a holder that were released by force and have not ended.

@@ -1,6 +1,6 @@
 //! What a leg costs.
 //!
-//! The rules are those of the platform licensing reference: any media counts one unit whatever its
+//! Any media counts one unit whatever its
 //! quality; a control-only leg counts none; a Lync / Skype for Business leg counts one more while
 //! it presents; both legs of a gateway call count; a gateway call into a hosted meeting service is
 //! paid by one unit of that service's plan for the whole call, instead.

@@ -147,10 +147,10 @@ impl Load {
         Offered(asking)
     }
 
-    /// What happened from one moment to another, by seconds.
+    /// What happened from one moment to another, by seconds: from the first that is whole.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Vec<Second> {
         let seconds = lock(&self.noted.seconds);
-        let (from, to) = (self.noted.at(from), self.noted.at(to));
+        let (from, to) = (self.noted.at(from) + 1, self.noted.at(to));
         seconds.get(from..to.min(seconds.len())).unwrap_or_default().to_vec()
     }
 

@@ -32,7 +32,7 @@ struct Cli {
     /// End after so many seeds that broke a promise.
     #[arg(long, default_value_t = 1)]
     failures: usize,
-    /// Tell everything that happens, from the beginning; else the last lines of a seed that failed.
+    /// With `--seeds 1`: tell everything that happens, from the beginning; else the last lines of a seed that failed.
     #[arg(long)]
     story: bool,
     /// Lines of the story of a seed that failed.

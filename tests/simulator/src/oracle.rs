@@ -4,16 +4,16 @@
 //! | --- | --- | --- |
 //! | I1 | a grant of more than 0 units commits only within capacity and overdraft | each command of the pool |
 //! | I2 | use is above the limit only with a recorded cause | each command of the pool |
-//! | I3 | what was acknowledged survives a crash | each start of a process |
+//! | I3 | what was acknowledged survives a crash | each start of a process, each answer that a node has |
 //! | I4 | the same request twice: the same answer, one effect | each numbered request |
 //! | I5 | an explicit release is final | each lease that is granted, each leg that begins |
 //! | I6 | a fenced session changes nothing | each request in a session |
 //! | I7 | reconciliation never cuts a running call | each leg that a node ends |
 //! | I8 | out of contact beyond the grace every new call is refused | each grant that a node makes alone |
-//! | I9 | faults over: the books agree within a bounded time | after the last fault |
-//! | I10 | entitlement = valid activations − returns, each once | after the last fault |
+//! | I9 | faults over: the books agree within a bounded time | each heartbeat, each tick of a node, after the last fault |
+//! | I10 | entitlement = valid activations − returns, each once | each answer of the licensing machine and in the pool, after the last fault |
 //! | I11 | recovery is exact or refuses | each start of a process |
-//! | I12 | a grant or contact answer proves a commit made after its request | each answer of the pool |
+//! | I12 | a grant or contact answer proves a commit made after its request | each answer of the pool, each contact of a node |
 //! | I13 | no answer precedes the records it saw | each answer of any process |
 //! | I14 | a leg that runs is leased, or queued to be adopted | each command of a node |
 //! | I15 | the age of grace errs by no more than what cannot be measured, and never upwards | each command of a node |

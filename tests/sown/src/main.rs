@@ -14,7 +14,7 @@ use headroom_sown::field::{Field, Found};
 struct Cli {
     /// Only these faults; when none is named, all that must be found.
     faults: Vec<String>,
-    /// Worlds of its kind that a fault must be found within: as many as every run of the tests has.
+    /// Worlds of its kind that a fault must be found within.
     #[arg(long, default_value_t = 2000)]
     worlds: u64,
     /// The top of the tree.

@@ -16,7 +16,7 @@ fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
     rig.admit(call("c", &["a"]));
     rig.admit(call("d", &["b"]));
     let as_of = rig.bench.state.counters.revision;
-    rig.pass(Millis(10_000));
+    rig.tick(Millis(10_000));
     rig.admit(call("e", &["late"]));
     let listed = vec![leg_id("a"), leg_id("ghost")];
     let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: listed });
@@ -48,9 +48,9 @@ fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() 
         if restart {
             rig.restart();
         }
-        rig.pass(Millis(9_999));
+        rig.tick(Millis(9_999));
         assert_eq!(none(&mut rig), kept);
-        rig.pass(Millis(1));
+        rig.tick(Millis(1));
         let gone = Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] };
         assert_eq!(none(&mut rig), if delivered { gone } else { kept });
     }
@@ -64,27 +64,67 @@ fn a_list_does_not_end_a_leg_whose_answer_was_late_and_has_just_gone_out() {
     rig.settle();
     let as_of = rig.bench.state.counters.revision;
     let none = |rig: &mut Rig| rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
-    // A slow disk, or a machine that was suspended.
-    rig.pass(Millis(12_000));
-    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+    // A slow disk.
+    rig.tick(Millis(12_000));
     let kept = Reply::Synced { ended: vec![], unknown: vec![] };
-    assert_eq!(none(&mut rig), kept, "made before the answer arrived");
-    // Said again: nothing new.
-    rig.pass(Millis(10_000));
-    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+    // The second answer is that to a question that was repeated.
+    for _ in 0..2 {
+        rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+        rig.tick(Millis(9_999));
+        assert_eq!(none(&mut rig), kept, "made before the answer arrived");
+    }
+    rig.tick(Millis(1));
     assert_eq!(none(&mut rig), Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] });
 }
 
 #[test]
-fn a_list_does_not_end_a_leg_that_was_asked_for_again_just_now() {
+fn a_list_does_not_end_a_leg_that_was_asked_for_again_just_now_alone_or_with_others() {
+    for legs in [["a"].as_slice(), &["a", "b"]] {
+        let mut rig = Rig::new(9);
+        rig.admit(call("c", &["a"]));
+        let as_of = rig.bench.state.counters.revision;
+        rig.tick(Millis(30_000));
+        // The first answer was lost, and this one is on its way.
+        rig.run(Command::Admit { ask: AskId(502), call: call("c", legs) });
+        rig.settle();
+        let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
+        assert_eq!(reply, Reply::Synced { ended: vec![], unknown: vec![] });
+    }
+}
+
+#[test]
+fn a_list_that_is_the_first_to_arrive_after_a_suspend_ends_no_leg_that_was_granted_just_before() {
+    for delivered in [true, false] {
+        let mut rig = Rig::new(9);
+        rig.settle();
+        ask(&mut rig, 501, call("c", &["a"]));
+        rig.settle();
+        let as_of = rig.bench.state.counters.revision;
+        if delivered {
+            rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+        }
+        rig.pass(Millis(3 * Millis::HOUR.0));
+        let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
+        assert_eq!(reply, Reply::Synced { ended: vec![], unknown: vec![] });
+    }
+}
+
+#[test]
+fn ends_of_ten_thousand_legs_that_never_ran_are_remembered_and_push_no_other_out() {
     let mut rig = Rig::new(9);
     rig.admit(call("c", &["a"]));
-    let as_of = rig.bench.state.counters.revision;
-    rig.pass(Millis(30_000));
-    // The first answer was lost.
-    assert!(matches!(rig.admit(call("c", &["a"])), Decision::Granted(_)));
-    let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
-    assert_eq!(reply, Reply::Synced { ended: vec![], unknown: vec![] });
+    rig.end(&["a"]);
+    for batch in 0..30 {
+        rig.pass(Millis(1));
+        let legs = (0..500).map(|n| leg_id(&format!("s{batch}.{n}"))).collect();
+        rig.run(Command::EndLegs { legs });
+    }
+    assert_eq!(rig.bench.state.dead.len(), crate::state::MAX_STRANGERS + 1);
+    rig.check_snapshot();
+    let mut released =
+        |leg: &str| matches!(rig.admit(call("d", &[leg])), Decision::Conflict(Conflict::Released { .. }));
+    assert!(released("a") && released("s29.0") && released("s10.0"));
+    assert!(!released("s9.499"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use headroom_core::{DenialReason, Interop, Units};
 
 use super::story::{optimistic, status, update};
 use super::*;
-use crate::{Contact, Failure, LegVerdict, PastKind, Request, RequestId, Response};
+use crate::{Conflict, Contact, Failure, LegVerdict, PastKind, Request, RequestId, Response};
 
 const FULL: DenialReason = DenialReason::InsufficientLicenses;
 
@@ -74,6 +74,30 @@ fn a_refused_opening_or_report_is_followed_by_a_pause() {
     rig.settle();
     rig.check_rest();
     assert_eq!(status(&mut rig).contact, Contact::In);
+}
+
+#[test]
+fn a_gateway_call_is_over_with_either_of_its_legs_and_the_other_is_not_asked_for_alone() {
+    let mut rig = Rig::new(9);
+    rig.settle();
+    let mut gateway = call("c", &["in", "out"]);
+    gateway.info.service = Service::Gateway;
+    // One waits, one is under way.
+    for (number, under_way) in [(501, false), (502, true)] {
+        ask(&mut rig, number, gateway.clone());
+        let sent = under_way.then(|| poll(&mut rig));
+        rig.run(Command::EndLegs { legs: vec![leg_id("in")] });
+        let released = Conflict::Released { index: 0, leg: leg_id("in") };
+        assert_eq!(rig.answers.pop(), Some((AskId(number), Outcome::Call(Decision::Conflict(released)))));
+        if let Some((id, request)) = sent {
+            let outcome = rig.pool.serve(&request);
+            answer(&mut rig, id, outcome);
+        }
+        rig.settle();
+        rig.check_rest();
+        assert_eq!(rig.pool.used(), 0);
+        rig.tick(Millis::MINUTE);
+    }
 }
 
 #[test]

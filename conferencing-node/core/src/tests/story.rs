@@ -140,6 +140,26 @@ fn a_late_grant_settles_a_late_denial_is_adopted_and_a_hang_up_is_given_back() {
 }
 
 #[test]
+fn a_late_denial_tells_no_media_server_of_the_leg_that_was_granted_meanwhile() {
+    let mut rig = Rig::new(1);
+    rig.settle();
+    for (ask, name) in [(101, "a"), (102, "b")] {
+        rig.run(Command::Admit { ask: AskId(ask), call: call(name, &[name]) });
+    }
+    let Reply::Uplink { next: Next::Send { id, request, .. }, .. } = rig.run(Command::Poll) else {
+        panic!("nothing to send");
+    };
+    let answer = rig.pool.serve(&request);
+    // All answers are lost with the process.
+    rig.run(Command::Expire { asks: vec![AskId(102)] });
+    rig.run(Command::Answered { request: id, outcome: answer, jitter: 0 });
+    rig.restart();
+    assert_eq!((status(&mut rig).legs, status(&mut rig).unconfirmed), (2, 2));
+    rig.tick(Millis::MINUTE);
+    assert_eq!(status(&mut rig).legs, 0, "nobody named it");
+}
+
+#[test]
 fn a_replaced_leg_moves_its_unit_once_and_none_after_it_was_revoked() {
     let mut rig = Rig::new(2);
     rig.admit(call("c", &["a", "b"]));
@@ -228,7 +248,7 @@ fn grace_runs_out_only_for_what_is_new_and_contact_gives_it_back() {
     rig.connected = false;
     rig.pass(Millis(13 * Millis::DAY.0));
     assert!(optimistic(&rig.admit(call("d", &["b"]))));
-    assert!(status(&mut rig).alarms.contains(&"out_of_contact_12d".to_owned()));
+    assert!(status(&mut rig).alarms.contains(&"out_of_contact_13d".to_owned()));
     rig.pass(Millis::DAY);
     rig.restart();
     rig.settle();

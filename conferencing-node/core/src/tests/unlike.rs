@@ -110,7 +110,7 @@ fn before_the_first_contact_there_is_no_time_without_it_and_no_alarm_of_that() {
     rig.pass(Millis::HOUR);
     let since = status(&mut rig);
     assert_eq!(since.out_of_contact, Millis::HOUR);
-    assert!(since.alarms.contains(&"out_of_contact_1h".to_owned()));
+    assert_eq!(since.alarms, ["out_of_contact_1h"], "the highest step alone");
 }
 
 #[test]

@@ -286,6 +286,25 @@ fn a_store_that_lost_a_legs_end_orders_it_again_in_the_next_session() {
 }
 
 #[test]
+fn a_leg_that_uses_the_id_of_one_whose_end_this_store_lost_is_adopted_by_mutation_and_by_report() {
+    for report in [false, true] {
+        let (mut f, mut a, _) = revoked();
+        let later = call("later", Service::Vmr, vec![leg("1")]);
+        let legs = running(&later);
+        if report {
+            assert!(f.open(&mut a, None, set(&legs)).expect("opens").report_required);
+            let total = Some(set(&legs));
+            let reported = f.report(&a, 0, legs, total).expect("taken");
+            assert!(reported.complete && reported.revoked.is_empty());
+        } else {
+            assert!(f.adopt(&mut a, &later).1.is_empty());
+        }
+        assert!(f.bench.state.tombstones.is_empty());
+        assert_eq!(f.in_use(), 1);
+    }
+}
+
+#[test]
 fn a_process_that_lost_its_journal_is_told_again_what_to_end() {
     let (mut f, mut a, leg) = revoked();
     f.beat(&a, LegSet::default(), vec![leg.clone()]).expect("in session");

@@ -51,7 +51,7 @@ impl Node {
     /// Says something as the lease contract's service has it said, and waits for the answer elsewhere.
     fn say(&self, request: Request) -> Asked {
         let Self { pool, caller, session } = self.clone();
-        let command = Command::Speak { caller, session, request };
+        let command = Command::Speak { caller, generation: 0, session, request };
         tokio::spawn(async move { pool.submit_within(command, LIMIT).await })
     }
 

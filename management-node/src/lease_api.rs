@@ -27,6 +27,7 @@ pub struct LeaseApi {
 /// Who speaks in which session.
 struct Speaker {
     caller: CertificateHash,
+    generation: u64,
     session: u64,
 }
 
@@ -50,7 +51,7 @@ impl LeaseApi {
         let here = self.pool.view().position;
         same_history(here, session.generation, session.number)
             .map_err(|refusal| convert::refusal(&refusal))?;
-        Ok(Speaker { caller, session: session.number })
+        Ok(Speaker { caller, generation: session.generation, session: session.number })
     }
 
     /// A node that has seen later records than this store holds proves that records were lost.
@@ -75,8 +76,8 @@ impl LeaseApi {
     }
 
     async fn speak(&self, speaker: Speaker, request: Ask) -> Result<Done<Reply>, Status> {
-        let Speaker { caller, session } = speaker;
-        let command = Command::Speak { caller, session, request };
+        let Speaker { caller, generation, session } = speaker;
+        let command = Command::Speak { caller, generation, session, request };
         Ok(self.pool.submit_within(command, QUEUE_LIMIT).await?)
     }
 

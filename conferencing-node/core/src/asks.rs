@@ -13,7 +13,7 @@ use crate::state::State;
 use crate::uplink::Load;
 use crate::volatile::{Ask, Question, Volatile};
 
-/// Ends legs that the media server says have ended, running or asked for.
+/// Ends legs that the media server says have ended: running, asked for, or not known here.
 pub(crate) fn end_legs(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>) -> Reply {
     let legs: BTreeSet<_> = legs.into_iter().collect();
     let sources: Vec<_> =
@@ -25,8 +25,8 @@ pub(crate) fn end_legs(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>) -> Rep
     let known = |leg: &LegId| tx.state().legs.contains_key(leg) || tx.volatile().asked.contains_key(leg);
     // Also one that is not known here: its end overtook the question, or it was denied just now. One that is
     // said to have ended again is dead for no longer.
-    let new = |leg: &LegId| known(leg) || !tx.state().is_dead(leg, now.boot);
-    let ending: Vec<_> = legs.iter().filter(|leg| new(leg)).cloned().collect();
+    let ends = |leg: &LegId| known(leg) || !tx.state().is_dead(leg, now.boot);
+    let ending: Vec<_> = legs.iter().filter(|leg| ends(leg)).cloned().collect();
     let outcomes = hang_up(tx, &legs);
     end(tx, now, ending, Why::Told);
     Reply::Ended { count, outcomes }

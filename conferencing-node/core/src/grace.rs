@@ -19,7 +19,7 @@ use minicbor::{Decode, Encode};
 /// After so long up, the wall clock is taken as it is.
 const TRUSTED_AFTER: Millis = Millis::HOUR;
 /// The beginning of 2026: no clock that shows an earlier time is right.
-const WRITTEN: Millis = Millis(1_767_225_600_000);
+const EARLIEST: Millis = Millis(1_767_225_600_000);
 
 /// The clocks at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Grace {
             next.age = next.age.plus(booted_at.since(from));
             next.off_since = None;
         }
-        let possible = r.wall >= next.wall.max(WRITTEN);
+        let possible = r.wall >= next.wall.max(EARLIEST);
         if r.synchronized || (believed && possible && self.wall_unknown) {
             (next.wall, next.wall_unknown) = (r.wall, false);
         } else if next.off_since.is_none() && !next.wall_unknown {
@@ -196,16 +196,16 @@ mod tests {
     #[test]
     fn a_clock_in_1970_is_not_measured_from_however_long_it_runs() {
         let day = Millis::DAY.0;
-        let known = Grace::default().contact(&reading(1, 0, WRITTEN.0 + 100 * day, true));
+        let known = Grace::default().contact(&reading(1, 0, EARLIEST.0 + 100 * day, true));
         for start in [known, Grace::default()] {
             let contact = start.contact(&reading(2, 61_000, 61_000, false));
             let hour = contact.at(&reading(2, 5 * Millis::HOUR.0, 5 * Millis::HOUR.0, false));
             let again = hour.contact(&reading(2, 6 * Millis::HOUR.0, 6 * Millis::HOUR.0, false));
-            let next = again.at(&reading(3, 1_000, WRITTEN.0 + 111 * day, true));
+            let next = again.at(&reading(3, 1_000, EARLIEST.0 + 111 * day, true));
             assert_eq!(next.age, Millis(1_000));
             // A clock that may be right is, where there is no better one.
-            let right = contact.at(&reading(2, Millis::HOUR.0, WRITTEN.0 + 110 * day, false));
-            let next = right.at(&reading(3, 1_000, WRITTEN.0 + 111 * day, true));
+            let right = contact.at(&reading(2, Millis::HOUR.0, EARLIEST.0 + 110 * day, false));
+            let next = right.at(&reading(3, 1_000, EARLIEST.0 + 111 * day, true));
             assert_eq!(next.age, Millis(right.age.0 + day));
         }
     }

@@ -98,6 +98,8 @@ pub enum Command {
     Speak {
         /// Who speaks.
         caller: CertificateHash,
+        /// The history in which its session was opened.
+        generation: u64,
         /// In which session.
         session: u64,
         /// What it says.

@@ -41,6 +41,8 @@ pub struct Liveness {
     pub clock: Millis,
     /// Boot time at the last tick.
     pub ticked: Option<Millis>,
+    /// The history's identity since it got another one here: what was under way to the one before is stale.
+    pub renewed: Option<u64>,
     /// When each holder was last heard.
     pub heard: BTreeMap<HolderId, Millis>,
     /// Legs each holder has granted by itself and not settled.

@@ -94,9 +94,11 @@ impl Machine for PoolMachine {
             Command::RolledBack { caller, seen, here, generation } => {
                 let noted = session::rolled_back(tx, now.wall, caller, (seen, here));
                 let renewed = noted.is_ok().then_some(generation);
+                let live = tx.volatile_mut();
+                live.renewed = renewed.or(live.renewed);
                 Answer { generation: renewed, ..Answer::now(Reply::RolledBack(noted)) }
             }
-            Command::Speak { caller, session, request } => {
+            Command::Speak { caller, generation, session, request } => {
                 if matches!(
                     request,
                     Request::Report { .. } | Request::Mutate { change: Change::Adopt(_), .. }
@@ -105,7 +107,7 @@ impl Machine for PoolMachine {
                     settle_over_commit(tx, now.wall, OverCommitCause::CapacityShrank);
                     cause = OverCommitCause::AdoptedLegs;
                 }
-                speak(tx, now.wall, caller, session, request)
+                speak(tx, now.wall, caller, (generation, session), request)
             }
         };
         settle_over_commit(tx, now.wall, cause);
@@ -129,10 +131,10 @@ fn speak(
     tx: &mut PoolTx<'_>,
     at: Millis,
     caller: CertificateHash,
-    number: u64,
+    session: (u64, u64),
     request: Request,
 ) -> Answer<Reply> {
-    let holder = session::current(tx, caller, number);
+    let holder = session::current(tx, caller, session);
     if let Ok(holder) = holder
         && !matches!(request, Request::DryRun(_))
     {

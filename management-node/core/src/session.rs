@@ -17,8 +17,8 @@ use crate::{settle, tombstones};
 /// A holder is asked to report because of drift at most once in this time.
 const DRIFT_PAUSE: Millis = Millis::SECOND.times(10);
 
-/// Whether a session may speak to the history that stands here: one of another generation is stale,
-/// whatever its number.
+/// Whether a session may speak to the history that stands here, durably: one of another generation is stale,
+/// whatever its number. What is decided meanwhile is looked at again with the request.
 ///
 /// # Errors
 /// [`Refusal::SessionStale`].
@@ -42,8 +42,16 @@ fn caller_node(pool: &Pool, caller: CertificateHash) -> Result<NodeName, Refusal
     Ok(name.clone())
 }
 
-/// The holder that speaks in its current session.
-pub(crate) fn current(tx: &PoolTx<'_>, caller: CertificateHash, number: u64) -> Result<HolderId, Refusal> {
+/// The holder that speaks in its current session. Sessions of a history that was found to be lost while the request
+/// was under way had the numbers that are given again.
+pub(crate) fn current(
+    tx: &PoolTx<'_>,
+    caller: CertificateHash,
+    (generation, number): (u64, u64),
+) -> Result<HolderId, Refusal> {
+    if tx.volatile().renewed.is_some_and(|renewed| renewed != generation) {
+        return Err(Refusal::SessionStale { given: number });
+    }
     let node = caller_node(tx.state(), caller)?;
     holders_of(tx.state(), &node)
         .find(|(_, holder)| holder.session.as_ref().is_some_and(|session| session.number == number))

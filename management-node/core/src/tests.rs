@@ -113,6 +113,7 @@ struct Peer {
     name: NodeName,
     nonce: Nonce,
     opened: u64,
+    generation: u64,
     session: u64,
     sequence: u64,
     report: u32,
@@ -186,6 +187,7 @@ impl Fixture {
             name: node,
             nonce: Nonce([number; 16]),
             opened: 0,
+            generation: 0,
             session: 0,
             sequence: 0,
             report: 1,
@@ -202,14 +204,15 @@ impl Fixture {
             Reply::Opened(result) => result?,
             other => panic!("{other:?}"),
         };
-        peer.session = opened.session;
+        (peer.generation, peer.session) = (self.bench.volatile.renewed.unwrap_or(0), opened.session);
         peer.sequence = 0;
         peer.report = 1;
         Ok(opened)
     }
 
     fn speak(&mut self, peer: &Peer, request: Request) -> Reply {
-        self.run(Command::Speak { caller: peer.caller, session: peer.session, request })
+        let Peer { caller, generation, session, .. } = *peer;
+        self.run(Command::Speak { caller, generation, session, request })
     }
 
     fn mutate(&mut self, peer: &mut Peer, change: Change) -> Result<Mutation, Refusal> {

@@ -35,6 +35,7 @@ fn verdict<T, U>(given: &pool::Verdict<T>, grant: impl Fn(&T) -> U) -> NodeVerdi
 pub fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
     let mutate = |session: Session, sequence, change| Command::Speak {
         caller,
+        generation: session.generation,
         session: session.number,
         request: Request::Mutate { sequence, change },
     };
@@ -50,7 +51,8 @@ pub fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
         },
         NodeRequest::Report { session, report, chunk, legs, total } => {
             let request = Request::Report { report, chunk, legs, total };
-            Command::Speak { caller, session: session.number, request }
+            let Session { generation, number } = session;
+            Command::Speak { caller, generation, session: number, request }
         }
         NodeRequest::Release { session, sequence, legs } => {
             mutate(session, sequence, pool::Change::Release(legs))
@@ -75,7 +77,8 @@ pub fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
             });
             let optimistic = u32::try_from(optimistic).unwrap_or(u32::MAX);
             let heartbeat = pool::Heartbeat { sequence, legs, told, past: past.collect(), optimistic };
-            Command::Speak { caller, session: session.number, request: Request::Heartbeat(heartbeat) }
+            let Session { generation, number } = session;
+            Command::Speak { caller, generation, session: number, request: Request::Heartbeat(heartbeat) }
         }
     }
 }

@@ -78,7 +78,7 @@ impl Client {
             }
         };
         let request = Request::Mutate { sequence: self.mutations, change };
-        let speak = Command::Speak { caller: self.caller, session: self.session, request };
+        let speak = Command::Speak { caller: self.caller, generation: 0, session: self.session, request };
         let (reply, sequence) = submit(&self.pool, speak).await;
         let Reply::Mutated(Ok((mutation, _))) = reply else { panic!("no answer: {reply:?}") };
         let granted: BTreeSet<String> = match &*mutation {

@@ -355,7 +355,7 @@ fn a_refused_request_writes_nothing_and_proves_nothing() {
     let beat = |legs| Heartbeat { sequence: 0, legs, told: Vec::new(), past: Vec::new(), optimistic: 0 };
     for (session, proves) in [(a.session, true), (a.session + 7, false)] {
         let request = Request::Heartbeat(beat(LegSet::default()));
-        let command = Command::Speak { caller: a.caller, session, request };
+        let command = Command::Speak { caller: a.caller, generation: 0, session, request };
         let mut tx = headroom_core::Tx::new(&mut f.bench.state, &mut f.bench.volatile, &mut events);
         let answer = <PoolMachine as headroom_core::Machine>::handle(&mut tx, f.now, command);
         assert_eq!(answer.commit, proves);
@@ -372,6 +372,12 @@ fn a_store_that_lost_records_fences_every_session_and_takes_another_identity() {
     let mut tx = headroom_core::Tx::new(&mut f.bench.state, &mut f.bench.volatile, &mut f.bench.events);
     let answer = <PoolMachine as headroom_core::Machine>::handle(&mut tx, f.now, command);
     assert_eq!(answer.generation, Some(5));
+    let stale = Err(Refusal::SessionStale { given: a.session });
+    assert_eq!(f.beat(&a, LegSet::default(), Vec::new()), stale);
+    // The number that its session goes on under was that of a later one, in what was lost.
+    let sessions = f.bench.state.holders.values().filter(|holder| holder.node == a.name);
+    let number = sessions.filter_map(|holder| holder.session.as_ref()).map(|session| session.number).max();
+    a.session = number.expect("a session");
     let stale = Err(Refusal::SessionStale { given: a.session });
     assert_eq!(f.beat(&a, LegSet::default(), Vec::new()), stale);
     assert!(names(&f).contains(&"store_rolled_back"));

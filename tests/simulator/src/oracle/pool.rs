@@ -39,7 +39,7 @@ impl PoolStep {
         let before = world.pool.process.as_ref().map(|process| process.state().clone()).unwrap_or_default();
         let mut step = Self { kind: Kind::Own, caller: None, session: None, before };
         match command {
-            Command::Speak { caller, session, request } => {
+            Command::Speak { caller, session, request, .. } => {
                 step.caller = Some(*caller);
                 step.session = Some(*session);
                 step.kind = match request {

@@ -45,7 +45,13 @@ fn sixty_worlds_of_clocks_keep_every_promise() {
 
 #[test]
 fn worlds_that_broke_a_promise_once_keep_it() {
-    let seeds: [(&str, &[u64]); 11] = [
+    let seeds: [(&str, &[u64]); 14] = [
+        (
+            "a request under way in a session whose number was given again after records were lost",
+            &[2_269_439],
+        ),
+        ("an id used again before the answer to a question about it", &[2_095_202]),
+        ("hundreds of legs of which somebody always leaves", &[2_143_458]),
         ("clocks that were set between two questions to the kernel", &[5_591, 9_221, 1_000_774]),
         (
             "a clock in 1970 that was believed, clocks that were not saved on a stalled disk",

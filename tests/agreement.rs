@@ -199,7 +199,7 @@ impl World {
         for agent in &mut self.agents {
             // A transfer ends the leg whose unit it took.
             let state = &agent.bench.state;
-            agent.promised.retain(|leg| state.legs.contains_key(leg) || !state.dead.contains_key(leg));
+            agent.promised.retain(|leg| state.legs.contains_key(leg) || !state.dead.contains(leg));
             for leg in &agent.promised {
                 assert!(agent.bench.state.legs.contains_key(leg), "{leg} was granted and is lost");
             }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use headroom_core::call::RunningLeg;
 use headroom_core::{CallId, Charge, LeaseId, LegId, Millis};
-use imbl::{OrdMap, OrdSet};
 
+use crate::dead::{Dead, DeadIds};
 use crate::event::{Event, NewLeg, PastEvent, PastKind, Which, Why};
-use crate::state::{DEAD_FOR, Dead, Ending, LegRecord, MAX_PAST, MAX_STRANGERS, Nonce, State};
+use crate::state::{Ending, LegRecord, MAX_PAST, Nonce, State};
 use crate::weight::{self, Weigh};
 use headroom_core::time::BootId;
 
@@ -98,7 +98,9 @@ impl State {
                 }
             }
             Event::Ending { leg, ending } => self.put_ending(leg, ending.clone()),
-            Event::Dead { leg, boot, stranger } => self.bury(leg, Dead { at: *boot, stranger: *stranger }),
+            Event::Dead { leg, boot, stranger } => {
+                self.dead.put(leg, Dead { at: *boot, stranger: *stranger })
+            }
             Event::Past { event } => {
                 self.keep_past(event.clone());
             }
@@ -110,9 +112,7 @@ impl State {
         self.counters.nonce = Some(nonce);
         if self.counters.boot_id != boot_id {
             // The time since boot began again, and so did every media server on this machine.
-            self.dead = OrdMap::new();
-            self.dead_order = OrdSet::new();
-            self.strangers = OrdSet::new();
+            self.dead = DeadIds::default();
         }
         self.counters.boot_id = boot_id;
         for leg in std::mem::take(&mut self.undelivered) {
@@ -159,7 +159,7 @@ impl State {
 
     fn ended(&mut self, leg: &LegId, why: Why, at: Millis, boot: Millis, unheard: bool) {
         let record = self.take(leg);
-        let ran = record.is_some() || self.dead.get(leg).is_some_and(|dead| !dead.stranger);
+        self.dead.ended(leg, boot, record.is_some());
         if let Some(record) = record {
             self.undelivered.remove(leg);
             self.unconfirmed.remove(leg);
@@ -173,36 +173,6 @@ impl State {
             }
             if unheld && unheard && why != Why::Unconfirmed {
                 self.note_past(at, PastKind::Ended { leg: record.running });
-            }
-        }
-        self.forget_dead(boot);
-        self.bury(leg, Dead { at: boot, stranger: !ran });
-    }
-
-    fn dead_order(&mut self, stranger: bool) -> &mut OrdSet<(Millis, LegId)> {
-        if stranger { &mut self.strangers } else { &mut self.dead_order }
-    }
-
-    fn bury(&mut self, leg: &LegId, dead: Dead) {
-        if let Some(before) = self.dead.insert(leg.clone(), dead) {
-            self.dead_order(before.stranger).remove(&(before.at, leg.clone()));
-        }
-        self.dead_order(dead.stranger).insert((dead.at, leg.clone()));
-        if self.strangers.len() > MAX_STRANGERS {
-            self.forget_first(true);
-        }
-    }
-
-    fn forget_first(&mut self, stranger: bool) {
-        if let Some((_, leg)) = self.dead_order(stranger).remove_min() {
-            self.dead.remove(&leg);
-        }
-    }
-
-    fn forget_dead(&mut self, boot: Millis) {
-        for stranger in [false, true] {
-            while self.dead_order(stranger).get_min().is_some_and(|(at, _)| boot.since(*at) >= DEAD_FOR) {
-                self.forget_first(stranger);
             }
         }
     }

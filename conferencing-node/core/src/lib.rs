@@ -14,6 +14,7 @@ mod answer;
 mod apply;
 mod asks;
 pub mod command;
+pub mod dead;
 pub mod event;
 mod failure;
 pub mod grace;

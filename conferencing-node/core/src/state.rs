@@ -7,15 +7,11 @@ use headroom_core::{CallId, Charge, LeaseId, LegId, LegSet, Millis, NodeName, Po
 use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
+use crate::dead::DeadIds;
 use crate::event::{Event, PastEvent, Which};
 use crate::grace::Grace;
 use headroom_core::time::BootId;
 
-/// How long the id of a leg that ended is refused.
-pub const DEAD_FOR: Millis = Millis::MINUTE;
-/// Most ids refused of legs that never ran here: of more the oldest go. A question that is overtaken by the end of
-/// its leg comes within a fraction of a second.
-pub const MAX_STRANGERS: usize = 10_000;
 /// Most past events kept for the pool; older ones are dropped, also once all take about 4 MiB.
 pub const MAX_PAST: usize = 10_000;
 
@@ -148,15 +144,6 @@ pub struct Counters {
     pub past_dropped: u64,
 }
 
-/// The end of a leg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dead {
-    /// When it was, since boot.
-    pub at: Millis,
-    /// Nothing ran here under its id: its end overtook the question, or came after a denial.
-    pub stranger: bool,
-}
-
 /// Everything that survives a restart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
@@ -179,11 +166,7 @@ pub struct State {
     /// Legs that an administrator wants ended and that still run.
     pub revoked: OrdSet<LegId>,
     /// Ids that are refused for a while.
-    pub dead: OrdMap<LegId, Dead>,
-    /// The same of legs that ran, by the time of their end since boot.
-    pub dead_order: OrdSet<(Millis, LegId)>,
-    /// The same of legs that never ran here.
-    pub strangers: OrdSet<(Millis, LegId)>,
+    pub dead: DeadIds,
     /// What happened while the node decided alone.
     pub past: OrdMap<u64, Arc<PastEvent>>,
     /// About how many bytes those take.
@@ -198,7 +181,7 @@ impl State {
     /// Whether a leg's id is still refused at this time since boot.
     #[must_use]
     pub fn is_dead(&self, leg: &LegId, boot: Millis) -> bool {
-        self.dead.get(leg).is_some_and(|dead| boot.since(dead.at) < DEAD_FOR)
+        self.dead.refuses(leg, boot)
     }
 
     /// The events that rebuild the state.

@@ -119,7 +119,7 @@ fn ends_of_ten_thousand_legs_that_never_ran_are_remembered_and_push_no_other_out
         let legs = (0..500).map(|n| leg_id(&format!("s{batch}.{n}"))).collect();
         rig.run(Command::EndLegs { legs });
     }
-    assert_eq!(rig.bench.state.dead.len(), crate::state::MAX_STRANGERS + 1);
+    assert_eq!(rig.bench.state.dead.len(), crate::dead::MAX_STRANGERS + 1);
     rig.check_snapshot();
     let mut released =
         |leg: &str| matches!(rig.admit(call("d", &[leg])), Decision::Conflict(Conflict::Released { .. }));

@@ -167,7 +167,7 @@ impl World {
         self.take(rig, reply);
         // A transfer ends the leg whose unit it took.
         let state = &rig.bench.state;
-        self.promised.retain(|leg| state.legs.contains_key(leg) || !state.dead.contains_key(leg));
+        self.promised.retain(|leg| state.legs.contains_key(leg) || !state.dead.contains(leg));
     }
 
     fn serve(&mut self, rig: &mut Rig, at: prop::sample::Index) -> Reply {

@@ -4,6 +4,7 @@ mod contract;
 mod histories;
 mod leases;
 mod licenses;
+mod revoked;
 mod rules;
 mod story;
 

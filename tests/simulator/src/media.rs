@@ -1,4 +1,5 @@
-//! The media servers of a node: they ask before each leg, report changes and ends. What they run is the truth that the books are held against.
+//! The media servers of a node: they ask before each leg, report changes and ends. What they run is the truth
+//! that the books are held against.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -33,12 +33,13 @@ fn verdict<T, U>(given: &pool::Verdict<T>, grant: impl Fn(&T) -> U) -> NodeVerdi
 /// A node's request as the pool's command.
 #[must_use]
 pub fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
-    let mutate = |session: Session, sequence, change| Command::Speak {
+    let speak = |Session { generation, number }, request| Command::Speak {
         caller,
-        generation: session.generation,
-        session: session.number,
-        request: Request::Mutate { sequence, change },
+        generation,
+        session: number,
+        request,
     };
+    let mutate = |session, sequence, change| speak(session, Request::Mutate { sequence, change });
     match request.clone() {
         NodeRequest::Open { nonce, predecessor, number, legs, .. } => Command::Open {
             caller,
@@ -50,9 +51,7 @@ pub fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
             },
         },
         NodeRequest::Report { session, report, chunk, legs, total } => {
-            let request = Request::Report { report, chunk, legs, total };
-            let Session { generation, number } = session;
-            Command::Speak { caller, generation, session: number, request }
+            speak(session, Request::Report { report, chunk, legs, total })
         }
         NodeRequest::Release { session, sequence, legs } => {
             mutate(session, sequence, pool::Change::Release(legs))
@@ -77,8 +76,7 @@ pub fn command(caller: CertificateHash, request: &NodeRequest) -> Command {
             });
             let optimistic = u32::try_from(optimistic).unwrap_or(u32::MAX);
             let heartbeat = pool::Heartbeat { sequence, legs, told, past: past.collect(), optimistic };
-            let Session { generation, number } = session;
-            Command::Speak { caller, generation, session: number, request: Request::Heartbeat(heartbeat) }
+            speak(session, Request::Heartbeat(heartbeat))
         }
     }
 }

@@ -7,6 +7,21 @@ use super::story::status;
 use super::*;
 use crate::Conflict;
 
+/// A node that has had one leg granted, and the revision of its list then. Nobody has heard of the grant.
+fn granted() -> (Rig, u64) {
+    let mut rig = Rig::new(9);
+    rig.settle();
+    ask(&mut rig, 501, call("c", &["a"]));
+    rig.settle();
+    let as_of = rig.bench.state.counters.revision;
+    (rig, as_of)
+}
+
+/// The source says that it runs nothing of what it was granted until then.
+fn lists_none(rig: &mut Rig, as_of: u64) -> Reply {
+    rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] })
+}
+
 #[test]
 fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
     let mut rig = Rig::new(9);
@@ -30,18 +45,14 @@ fn a_list_ends_only_legs_of_its_source_admitted_before_it_was_made() {
 #[test]
 fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() {
     for (delivered, restart) in [(true, false), (false, false), (true, true)] {
-        let mut rig = Rig::new(9);
-        rig.settle();
-        ask(&mut rig, 501, call("c", &["a"]));
-        rig.settle();
         // The source reads the revision and makes its list, and only then learns of the grant.
-        let as_of = rig.bench.state.counters.revision;
+        let (mut rig, as_of) = granted();
         if delivered {
             rig.run(Command::Delivered { legs: vec![leg_id("a")] });
         }
         let none = |rig: &mut Rig| {
             rig.run(Command::Tick { synchronized: true });
-            rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] })
+            lists_none(rig, as_of)
         };
         let kept = Reply::Synced { ended: vec![], unknown: vec![] };
         assert_eq!(none(&mut rig), kept);
@@ -58,12 +69,7 @@ fn a_list_that_may_be_older_than_a_grant_does_not_end_its_leg_for_ten_seconds() 
 
 #[test]
 fn a_list_does_not_end_a_leg_whose_answer_was_late_and_has_just_gone_out() {
-    let mut rig = Rig::new(9);
-    rig.settle();
-    ask(&mut rig, 501, call("c", &["a"]));
-    rig.settle();
-    let as_of = rig.bench.state.counters.revision;
-    let none = |rig: &mut Rig| rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
+    let (mut rig, as_of) = granted();
     // A slow disk.
     rig.tick(Millis(12_000));
     let kept = Reply::Synced { ended: vec![], unknown: vec![] };
@@ -71,10 +77,10 @@ fn a_list_does_not_end_a_leg_whose_answer_was_late_and_has_just_gone_out() {
     for _ in 0..2 {
         rig.run(Command::Delivered { legs: vec![leg_id("a")] });
         rig.tick(Millis(9_999));
-        assert_eq!(none(&mut rig), kept, "made before the answer arrived");
+        assert_eq!(lists_none(&mut rig, as_of), kept, "made before the answer arrived");
     }
     rig.tick(Millis(1));
-    assert_eq!(none(&mut rig), Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] });
+    assert_eq!(lists_none(&mut rig, as_of), Reply::Synced { ended: vec![leg_id("a")], unknown: vec![] });
 }
 
 #[test]
@@ -87,25 +93,19 @@ fn a_list_does_not_end_a_leg_that_was_asked_for_again_just_now_alone_or_with_oth
         // The first answer was lost, and this one is on its way.
         rig.run(Command::Admit { ask: AskId(502), call: call("c", legs) });
         rig.settle();
-        let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
-        assert_eq!(reply, Reply::Synced { ended: vec![], unknown: vec![] });
+        assert_eq!(lists_none(&mut rig, as_of), Reply::Synced { ended: vec![], unknown: vec![] });
     }
 }
 
 #[test]
 fn a_list_that_is_the_first_to_arrive_after_a_suspend_ends_no_leg_that_was_granted_just_before() {
     for delivered in [true, false] {
-        let mut rig = Rig::new(9);
-        rig.settle();
-        ask(&mut rig, 501, call("c", &["a"]));
-        rig.settle();
-        let as_of = rig.bench.state.counters.revision;
+        let (mut rig, as_of) = granted();
         if delivered {
             rig.run(Command::Delivered { legs: vec![leg_id("a")] });
         }
         rig.pass(Millis(3 * Millis::HOUR.0));
-        let reply = rig.run(Command::Sync { source: SourceId::default(), as_of, legs: vec![] });
-        assert_eq!(reply, Reply::Synced { ended: vec![], unknown: vec![] });
+        assert_eq!(lists_none(&mut rig, as_of), Reply::Synced { ended: vec![], unknown: vec![] });
     }
 }
 
@@ -164,7 +164,7 @@ fn a_machine_that_wakes_up_lets_its_media_servers_speak_before_it_takes_them_for
     rig.pass(Millis(3 * Millis::HOUR.0));
     rig.run(Command::Tick { synchronized: true });
     rig.settle();
-    assert_eq!(rig.pool.used(), 1, "half a minute of three hours counts");
+    assert_eq!(rig.pool.used(), 1, "seconds of three hours count");
     rig.run(Command::Alive { source: SourceId::default() });
     rig.tick(Millis(119 * Millis::MINUTE.0));
     rig.settle();
@@ -177,10 +177,7 @@ fn a_machine_that_wakes_up_lets_its_media_servers_speak_before_it_takes_them_for
 
 #[test]
 fn a_grant_whose_answer_was_on_its_way_when_the_machine_was_suspended_is_not_taken_back() {
-    let mut rig = Rig::new(9);
-    rig.settle();
-    ask(&mut rig, 501, call("c", &["a"]));
-    rig.settle();
+    let (mut rig, _) = granted();
     rig.pass(Millis(3 * Millis::HOUR.0));
     rig.run(Command::Tick { synchronized: true });
     rig.settle();

@@ -53,7 +53,7 @@ pub(crate) fn pools(status: &pb::GetPoolStatusResponse) -> io::Result<()> {
     if let Some(left) = status.test_mode_left_ms {
         line(format!(
             "*** TEST MODE for {} more minutes: nothing is counted or refused ***",
-            left / 60_000 + 1
+            left.div_ceil(60_000)
         ))?;
     }
     table(
@@ -205,7 +205,7 @@ pub(crate) fn test_mode(test_mode: &pb::TestMode) -> io::Result<()> {
     if test_mode.on {
         line(format!(
             "TEST MODE is on for {} more minutes: nothing is counted or refused",
-            test_mode.left_ms / 60_000 + 1
+            test_mode.left_ms.div_ceil(60_000)
         ))
     } else if test_mode.leases > 0 {
         line(format!("test mode is off; {} leases that were taken in it are still held", test_mode.leases))

@@ -133,7 +133,7 @@ impl Pool {
 
     fn test_mode_notes(&self, at: Millis, notes: &mut Vec<AlarmNote>) {
         if let Some(left) = self.test_mode_left(at) {
-            let minutes = left.0.div_euclid(60_000) + 1;
+            let minutes = left.minutes_begun();
             let text = format!("TEST MODE: nothing is counted or refused for {minutes} more minutes");
             notes.push(AlarmNote::new("test_mode", "pool", text));
         }

@@ -144,7 +144,7 @@ pub enum Refusal {
     #[error("answer: it is for another machine")]
     AnswersOtherMachine,
     /// Test mode is on.
-    #[error("test mode is on already, for {} more minutes", left.0 / 60_000)]
+    #[error("test mode is on already, for {} more minutes", left.minutes_begun())]
     TestModeOn {
         /// How much longer.
         left: Millis,

@@ -31,6 +31,12 @@ impl Millis {
         Self(self.0.saturating_sub(earlier.0).max(0))
     }
 
+    /// The span in minutes, as it is told to people: one that has begun counts.
+    #[must_use]
+    pub const fn minutes_begun(self) -> i64 {
+        self.0.saturating_add(Self::MINUTE.0 - 1).div_euclid(Self::MINUTE.0)
+    }
+
     /// This point and a span.
     #[must_use]
     pub const fn plus(self, span: Self) -> Self {
@@ -74,4 +80,15 @@ impl Now {
 pub trait Clock: Send + Sync + 'static {
     /// Both clocks, now.
     fn now(&self) -> Now;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_that_has_begun_counts_and_a_whole_one_counts_once() {
+        let begun = |ms| Millis(ms).minutes_begun();
+        assert_eq!([begun(0), begun(1), begun(59_999), begun(60_000), begun(60_001)], [0, 1, 1, 1, 2]);
+    }
 }

@@ -222,7 +222,7 @@ async fn a_malformed_message_is_refused_by_the_node_naming_the_field() {
     let mut node =
         AdmissionServiceClient::connect(format!("http://{}", agent.address())).await.expect("a connection");
     for (call, named) in bad_messages() {
-        let admit = admission::AdmitRequest { call: Some(call.clone()) };
+        let admit = admission::AdmitRequest { call: Some(call.clone()), running: false };
         let refused = node.admit(admit).await.expect_err("the node refuses");
         assert_eq!(refused.code(), Code::InvalidArgument, "{call:?}: {refused:?}");
         assert!(fields(&refused).iter().any(|f| f.contains(named)), "{call:?}: no {named} in {refused:?}");
@@ -362,7 +362,7 @@ async fn a_leg_released_by_force_that_is_asked_for_again_is_a_conflict_over_http
     assert_eq!(over_http.body["field"], "legs[0].leg", "{over_http:?}");
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", agent.address()));
     let mut rpc = AdmissionServiceClient::new(channel.expect("an address").connect_lazy());
-    let request = admission::AdmitRequest { call: Some(peer::one_leg("again")) };
+    let request = admission::AdmitRequest { call: Some(peer::one_leg("again")), running: false };
     let over_grpc = rpc.admit(request).await.expect_err("a conflict");
     assert_eq!(over_grpc.code(), Code::FailedPrecondition, "{over_grpc:?}");
     assert!(over_grpc.get_error_details().error_info().is_some_and(|info| info.reason == "REVOKED"));

@@ -15,6 +15,7 @@ mod overload;
 mod partitions;
 mod purity;
 mod reasons;
+mod sip;
 mod storage;
 mod store;
 mod story;

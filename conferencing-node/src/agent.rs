@@ -197,6 +197,29 @@ impl Agent {
         }
     }
 
+    /// A call's legs run already, by their media server's own decision. Never denied, so it waits as long as it
+    /// takes.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn adopt(self: &Arc<Self>, call: Call) -> Result<Decision, AgentError> {
+        let reply = self.submit(Command::Adopt { call }).await?;
+        self.wake.notify_one();
+        match reply {
+            Reply::Decided(decision) => Ok(decision),
+            _ => Err(AgentError::Unexpected { command: "adopt" }),
+        }
+    }
+
+    /// New calls are no longer taken, or taken again. Answers how many legs run.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn drain(self: &Arc<Self>, on: bool) -> Result<u64, AgentError> {
+        self.submit(Command::Drain { on }).await?;
+        Ok(self.view().state.legs.len() as u64)
+    }
+
     /// May legs change their media? Each is decided alone.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use headroom_proto::admission as pb;
@@ -21,6 +22,7 @@ Examples:
   conferencing-node --state /var/lib/headroom/a call start demo --legs 6
   conferencing-node --state /var/lib/headroom/a leg update demo-1 --audio --video
   conferencing-node --state /var/lib/headroom/a call end demo
+  conferencing-node --state /var/lib/headroom/a drain --deadline 30m
   curl --unix-socket /var/lib/headroom/a/conferencing-node.sock http://node/v1/status";
 
 /// Admits call legs on a media server's host: asks the license pool, and decides alone when the pool
@@ -58,6 +60,18 @@ enum Command {
     Status,
     /// The legs that run here
     Legs,
+    /// Refuse new calls and wait until the last leg has ended, before the machine is taken out of service.
+    ///
+    /// Legs that run are never cut. The node refuses new calls until `drain --off`, also when it is started anew or
+    /// this command is interrupted; the alarm `draining` says so. Ends with 0 when no leg is left.
+    Drain {
+        /// Wait no longer than this; legs that still run then go on, and the command fails
+        #[arg(long, value_name = "DURATION", value_parser = headroom_shared::config::duration, conflicts_with = "off")]
+        deadline: Option<Duration>,
+        /// Take new calls again
+        #[arg(long)]
+        off: bool,
+    },
     /// Start or end a call, as a media server would
     #[command(subcommand)]
     Call(CallCommand),
@@ -102,6 +116,9 @@ struct Start {
     /// The leg whose unit the first leg takes over
     #[arg(long, value_name = "LEG")]
     replaces: Option<String>,
+    /// The legs run already: they are recorded, never denied
+    #[arg(long)]
+    running: bool,
     /// Name the first leg, instead of CALL-1
     #[arg(long, value_name = "LEG")]
     leg: Option<String>,
@@ -215,8 +232,10 @@ async fn ask(state: PathBuf, json: bool, command: Command) -> anyhow::Result<Exi
                 .map_err(told)?;
             output::legs(answer.get_ref(), json)?;
         }
+        Command::Drain { deadline, off } => return drain(&mut client, json, deadline, off).await,
         Command::Call(CallCommand::Start(start)) => {
-            let request = pb::AdmitRequest { call: Some(call(start)) };
+            let running = start.running;
+            let request = pb::AdmitRequest { call: Some(call(start)), running };
             let answer = client.admit(request).await.map_err(told)?;
             output::admitted(answer.get_ref(), json)?;
             if answer.get_ref().denial.is_some() {
@@ -243,6 +262,36 @@ async fn ask(state: PathBuf, json: bool, command: Command) -> anyhow::Result<Exi
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How often a drain looks how many legs are left.
+const LOOK: Duration = Duration::from_millis(500);
+
+async fn drain(
+    client: &mut Client,
+    json: bool,
+    deadline: Option<Duration>,
+    off: bool,
+) -> anyhow::Result<ExitCode> {
+    let request = pb::SetDrainingRequest { draining: !off };
+    let mut legs = client.set_draining(request).await.map_err(told)?.get_ref().legs;
+    if off {
+        output::drained(false, legs, json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let began = tokio::time::Instant::now();
+    let over = |left: u64| left > 0 && deadline.is_some_and(|deadline| began.elapsed() >= deadline);
+    let mut said = None;
+    while legs > 0 && !over(legs) {
+        if !json && said.replace(legs) != Some(legs) {
+            output::drained(true, legs, json)?;
+        }
+        tokio::time::sleep(LOOK).await;
+        let request = pb::GetStatusRequest { observer: true, ..Default::default() };
+        legs = client.get_status(request).await.map_err(told)?.get_ref().legs;
+    }
+    output::drained(true, legs, json)?;
+    Ok(if legs == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn call(start: Start) -> common::Call {

@@ -116,7 +116,9 @@ impl AdmissionService for Admission {
         let message = request.into_inner();
         let call = decode::required(message.call.as_ref(), "call")?;
         let call = decode::call(call).map_err(|error| error.within("call"))?;
-        match self.agent.admit(call).await.map_err(refused)? {
+        let decided =
+            if message.running { self.agent.adopt(call).await } else { self.agent.admit(call).await };
+        match decided.map_err(refused)? {
             Decision::Granted(granted) => {
                 let mine = granted.legs.iter().filter(|leg| leg.owner.is_none());
                 self.agent.delivered(mine.map(|leg| leg.leg.clone()).collect());
@@ -267,6 +269,14 @@ impl AdmissionService for Admission {
             past_events_dropped: status.past_dropped,
             pools: status.features.iter().map(feature).collect(),
         }))
+    }
+
+    async fn set_draining(
+        &self,
+        request: Request<pb::SetDrainingRequest>,
+    ) -> Result<Response<pb::SetDrainingResponse>, Status> {
+        let legs = self.agent.drain(request.into_inner().draining).await.map_err(refused)?;
+        Ok(Response::new(pb::SetDrainingResponse { legs }))
     }
 
     type WatchRevocationsStream =

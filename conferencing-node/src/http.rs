@@ -8,7 +8,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::map_request;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
@@ -36,16 +37,40 @@ type Segment = Result<Path<String>, PathRejection>;
 
 /// All routes.
 pub fn router(agent: Arc<Agent>) -> Router {
+    // Around the routes, because the method decides among them.
+    Router::new().fallback_service(routes(agent)).layer(map_request(overridden))
+}
+
+fn routes(agent: Arc<Agent>) -> Router {
     Router::new()
         .route("/v1/calls", post(admit))
         .route("/v1/calls/{call}", axum::routing::delete(end_call))
         .route("/v1/legs", get(list).put(sync).patch(change_many))
         .route("/v1/legs/{leg}", patch(change).delete(end_leg))
         .route("/v1/status", get(status))
+        .route("/v1/drain", post(drain).delete(undrain))
         .route("/v1/events", get(events))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .with_state(agent)
+}
+
+/// The header in which a client that can only send POST says what it means; the usual name for it.
+const OVERRIDE: &str = "x-http-method-override";
+
+/// The HTTP clients of some media servers know GET and POST alone.
+async fn overridden(mut request: Request) -> Result<Request, Refusal> {
+    let Some(wanted) = request.headers().get(OVERRIDE).filter(|_| request.method() == Method::POST) else {
+        return Ok(request);
+    };
+    let methods = [Method::PUT, Method::PATCH, Method::DELETE];
+    let Some(method) = methods.into_iter().find(|method| wanted.as_bytes() == method.as_str().as_bytes())
+    else {
+        let text = "it must be PUT, PATCH or DELETE, and the request a POST";
+        return Err(Refusal::malformed(FieldError::new(OVERRIDE, text)));
+    };
+    *request.method_mut() = method;
+    Ok(request)
 }
 
 /// A refusal.
@@ -171,7 +196,9 @@ fn segment<T: std::str::FromStr<Err = IdError>>(segment: Segment, field: &str) -
 
 async fn admit(State(agent): App, body: Body) -> Answer {
     let body: json::CallBody = read(body)?;
-    match agent.admit(body.into()).await? {
+    let running = body.running;
+    let call = body.into();
+    match if running { agent.adopt(call).await? } else { agent.admit(call).await? } {
         Decision::Granted(granted) => {
             let mine = granted.legs.iter().filter(|leg| leg.owner.is_none());
             agent.delivered(mine.map(|leg| leg.leg.clone()).collect());
@@ -266,6 +293,18 @@ async fn status(State(agent): App, uri: Uri) -> Answer {
     ok(json::status(&agent.status().await?))
 }
 
+/// New calls are no longer taken.
+async fn drain(State(agent): App) -> Answer {
+    let legs = agent.drain(true).await?;
+    ok(json!({ "draining": true, "legs": legs }))
+}
+
+/// New calls are taken again.
+async fn undrain(State(agent): App) -> Answer {
+    let legs = agent.drain(false).await?;
+    ok(json!({ "draining": false, "legs": legs }))
+}
+
 /// Revocations as server-sent events; `?source=…` for one source only.
 async fn events(State(agent): App, uri: Uri) -> Answer {
     let Reader { source, observer } = asked(&uri)?;
@@ -319,7 +358,7 @@ async fn nowhere(uri: Uri, headers: HeaderMap) -> Response {
         return tonic::Status::unimplemented(format!("{} is not served here", uri.path())).into_http();
     }
     let text = format!(
-        "{} is not served here; paths begin with /v1/calls, /v1/legs, /v1/status or /v1/events",
+        "{} is not served here; paths begin with /v1/calls, /v1/legs, /v1/status, /v1/drain or /v1/events",
         uri.path()
     );
     Refusal::new(StatusCode::NOT_FOUND, "not_found", text).into_response()

@@ -173,12 +173,15 @@ pub(crate) struct CallBody {
     tenant: Text,
     #[serde(default, deserialize_with = "text")]
     source: SourceId,
+    #[serde(default)]
+    pub(crate) running: bool,
     legs: Vec<Object<LegBody>>,
 }
 
 impl From<CallBody> for Call {
     fn from(body: CallBody) -> Self {
-        let CallBody { call, service, interop, conference, destination, tenant, source, legs } = body;
+        let CallBody { call, service, interop, conference, destination, tenant, source, running: _, legs } =
+            body;
         let leg = |Object(body): Object<LegBody>| Leg {
             leg: body.leg,
             participant: body.participant,

@@ -114,6 +114,7 @@ pub(crate) fn status(answer: &pb::GetStatusResponse, as_json: bool) -> io::Resul
         ("outbox", answer.outbox.to_string()),
         ("revoked", answer.revoked.to_string()),
         ("unconfirmed", answer.unconfirmed.to_string()),
+        ("new calls", if answer.draining { "refused: draining" } else { "taken" }.to_owned()),
         ("past events not recorded", answer.past_events.to_string()),
         ("past events dropped", answer.past_events_dropped.to_string()),
         ("alarms", alarms),
@@ -122,6 +123,19 @@ pub(crate) fn status(answer: &pb::GetStatusResponse, as_json: bool) -> io::Resul
         rows.add_row([name.to_owned(), value]);
     }
     line(rows.to_string())
+}
+
+/// What a drain has come to.
+pub(crate) fn drained(draining: bool, legs: u64, as_json: bool) -> io::Result<()> {
+    if as_json {
+        return pretty(&serde_json::json!({ "draining": draining, "legs": legs }));
+    }
+    let run = if legs == 1 { "1 leg runs".to_owned() } else { format!("{legs} legs run") };
+    line(if draining {
+        format!("draining: new calls are refused, {run}")
+    } else {
+        format!("new calls are taken, {run}")
+    })
 }
 
 fn span(ms: u64) -> String {

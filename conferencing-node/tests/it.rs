@@ -65,6 +65,16 @@ impl Service {
     }
 
     async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Value) {
+        self.ask_with(method, path, ("accept", "application/json"), body).await
+    }
+
+    async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        header: (&str, &str),
+        body: impl Into<Bytes>,
+    ) -> (u16, Value) {
         let stream = tokio::net::TcpStream::connect(&self.address).await.expect("a connection");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.expect("http");
@@ -73,6 +83,7 @@ impl Service {
             .method(method)
             .uri(path)
             .header("host", "node")
+            .header(header.0, header.1)
             .body(Full::new(body.into()))
             .expect("a request");
         let response = sender.send_request(request).await.expect("a response");
@@ -223,11 +234,56 @@ async fn without_any_contact_calls_are_denied_as_not_enrolled_over_http_and_grpc
     let mut client = service.client().await;
     let status = client.get_status(pb::GetStatusRequest::default()).await.expect("a status").into_inner();
     assert_eq!(status.contact(), pb::Contact::NotEnrolled);
-    let error = client.admit(pb::AdmitRequest { call: None }).await.expect_err("no call");
+    let error = client.admit(pb::AdmitRequest::default()).await.expect_err("no call");
     assert_eq!(error.code(), tonic::Code::InvalidArgument);
     assert_eq!(headroom_shared::status::field(&error).expect("a field").field, "call");
     let error = client.end_legs(pb::EndLegsRequest { legs: vec![] }).await.expect_err("no legs");
     assert_eq!(headroom_shared::status::field(&error).expect("a field").field, "legs");
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn legs_that_run_already_are_taken_without_contact_and_changed_by_clients_that_know_post_alone() {
+    let service = serve(folder()).await;
+    let body = with(call(&[leg("a"), leg("b")]), "/running", json!(true)).to_string();
+    let (status, answer) = service.ask("POST", "/v1/calls", body).await;
+    assert_eq!((status, &answer["optimistic"]), (200, &json!(true)), "{answer}");
+    let post = async |path: &str, method: &str, body: Value| {
+        service.ask_with("POST", path, ("X-HTTP-Method-Override", method), body.to_string()).await
+    };
+    let (status, answer) = post("/v1/legs/a", "PATCH", json!({ "media": {} })).await;
+    assert_eq!((status, &answer["units"]), (200, &json!(0)), "{answer}");
+    let (status, answer) = post("/v1/legs/a", "DELETE", json!(null)).await;
+    assert_eq!((status, &answer["ended"]), (200, &json!(1)), "{answer}");
+    let (status, answer) = post("/v1/legs", "PUT", json!({ "as_of": 0, "legs": ["a", "b"] })).await;
+    assert_eq!((status, &answer["unknown"]), (200, &json!(["a"])), "{answer}");
+    for method in ["GET", "delete", ""] {
+        let (status, answer) = post("/v1/legs/b", method, json!(null)).await;
+        assert_eq!((status, &answer["field"]), (400, &json!("x-http-method-override")), "{answer}");
+    }
+    // What is no POST says itself what it means.
+    let (status, answer) =
+        service.ask_with("GET", "/v1/legs", ("X-HTTP-Method-Override", "DELETE"), "").await;
+    assert_eq!((status, &answer["legs"][0]["leg"]), (200, &json!("b")), "{answer}");
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_node_says_so_and_how_many_legs_are_left_also_after_a_restart() {
+    let service = serve(folder()).await;
+    let body = with(call(&[leg("a")]), "/running", json!(true)).to_string();
+    service.ask("POST", "/v1/calls", body).await;
+    let (status, answer) = service.ask("POST", "/v1/drain", "").await;
+    assert_eq!((status, answer), (200, json!({ "draining": true, "legs": 1 })));
+    let service = serve(service.end().await).await;
+    let (_, answer) = service.ask("POST", "/v1/calls", call(&[leg("b")]).to_string()).await;
+    assert_eq!(answer["reason"], "draining", "{answer}");
+    let (_, answer) = service.ask("GET", "/v1/status", "").await;
+    assert_eq!((&answer["draining"], &answer["legs"]), (&json!(true), &json!(1)), "{answer}");
+    let (status, answer) = service.ask("DELETE", "/v1/drain", "").await;
+    assert_eq!((status, answer), (200, json!({ "draining": false, "legs": 1 })));
+    let (_, answer) = service.ask("POST", "/v1/calls", call(&[leg("b")]).to_string()).await;
+    assert_eq!(answer["reason"], "not_enrolled", "{answer}");
     service.end().await;
 }
 

@@ -88,7 +88,7 @@ impl Worker for Grpc {
     async fn step(&mut self, samples: &mut Samples) -> Result<()> {
         self.number += 1;
         let name = format!("{}-{}", self.name, self.number);
-        let request = AdmitRequest { call: Some(one_leg(&name)) };
+        let request = AdmitRequest { call: Some(one_leg(&name)), running: false };
         let answer = samples.time(1, self.rpc.admit(request)).await?.into_inner();
         ensure!(answer.decision() == Decision::Granted, "not granted: {answer:?}");
         let request = EndLegsRequest { legs: vec![name] };

@@ -8,6 +8,7 @@ pub mod licensing;
 pub mod network;
 pub mod peer;
 mod programs;
+pub mod sip;
 pub mod write_log;
 
 use std::ops::{Deref, DerefMut};

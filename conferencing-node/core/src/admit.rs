@@ -22,10 +22,10 @@ pub(crate) fn is_foreign(state: &State, leg: &Leg) -> bool {
     leg.owner.as_ref().is_some_and(|owner| state.counters.node.as_ref() != Some(owner))
 }
 
-pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> Reply {
+/// What stands against a call before anybody is asked. Its source shows life.
+fn stands_against(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Option<Decision> {
     if let Err(error) = call.check() {
-        let decision = Decision::Refused { field: error.field(), text: error.to_string() };
-        return Reply::Decided(decision);
+        return Some(Decision::Refused { field: error.field(), text: error.to_string() });
     }
     let weight = call.weight();
     if weight > weight::CALL {
@@ -33,11 +33,34 @@ pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> 
             "the call takes about {weight} bytes, at most {} are allowed: give fewer legs or shorter texts",
             weight::CALL
         );
-        return Reply::Decided(Decision::Refused { field: "legs".into(), text });
+        return Some(Decision::Refused { field: "legs".into(), text });
     }
     tx.volatile_mut().sources.insert(call.info.source.clone(), now.boot);
-    if let Some(conflict) = conflict(tx, now, &call).or_else(|| revoked(tx.state(), &call)) {
-        return Reply::Decided(Decision::Conflict(conflict));
+    conflict(tx, now, call).or_else(|| revoked(tx.state(), call)).map(Decision::Conflict)
+}
+
+/// Records legs that run already by their media server's own decision. The pool is not asked but told, as of every
+/// leg that was not granted by it.
+pub(crate) fn adopt(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Decision {
+    if let Some(decision) = stands_against(tx, now, call) {
+        return decision;
+    }
+    if let Some(index) = call.legs.iter().position(|leg| is_foreign(tx.state(), leg)) {
+        let text = "another node runs it: that node's media server has to say so".to_owned();
+        return Decision::Refused { field: format!("legs[{index}].owner"), text };
+    }
+    if all_run(tx.state(), call) {
+        return Decision::Granted(repeat(tx, now, call));
+    }
+    let granted = grant(tx, now, call, None);
+    // They run, whether or not the answer arrives.
+    confirm(tx, call.legs.iter().map(|leg| &leg.leg));
+    Decision::Granted(granted)
+}
+
+pub(crate) fn admit(tx: &mut Tx<'_, Node>, now: Now, ask: AskId, call: Call) -> Reply {
+    if let Some(decision) = stands_against(tx, now, &call) {
+        return Reply::Decided(decision);
     }
     let state = tx.state();
     if all_run(state, &call) {

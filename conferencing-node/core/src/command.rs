@@ -35,6 +35,11 @@ pub enum Command {
         /// The call and its legs.
         call: Call,
     },
+    /// These legs run already, by their media server's own decision.
+    Adopt {
+        /// The call and its legs.
+        call: Call,
+    },
     /// May these legs change their media? Each is decided alone.
     UpdateLegs {
         /// The changes, each with a name for its question.

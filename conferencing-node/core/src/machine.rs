@@ -55,6 +55,7 @@ impl Machine for Node {
             // Ends beside admissions, in the order they came: the end of a call that overtakes the admission of
             // its legs finds nothing, and they would stay.
             Command::Admit { .. }
+            | Command::Adopt { .. }
             | Command::UpdateLegs { .. }
             | Command::EndLegs { .. }
             | Command::EndCall { .. } => Class::Allocate,
@@ -92,6 +93,7 @@ fn decide(tx: &mut Tx<'_, Node>, now: Now, command: Command) -> Reply {
             tick::started(tx, now, (nonce, boot_id), node, synchronized, options)
         }
         Command::Admit { ask, call } => admit::admit(tx, now, ask, call),
+        Command::Adopt { call } => Reply::Decided(admit::adopt(tx, now, &call)),
         Command::UpdateLegs { legs } => admit::update_legs(tx, now, legs),
         Command::EndLegs { legs } => asks::end_legs(tx, now, legs),
         Command::EndCall { call } => {

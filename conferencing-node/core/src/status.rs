@@ -148,6 +148,9 @@ fn alarms(state: &State, volatile: &Volatile, now: Now, age: Millis) -> Vec<Stri
     if state.counters.grace.refused {
         alarms.push("not_enrolled".into());
     }
+    if state.counters.draining {
+        alarms.push("draining".into());
+    }
     if volatile.rollback {
         alarms.push("pool_rollback".into());
     }

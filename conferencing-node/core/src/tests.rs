@@ -8,6 +8,7 @@ mod pool;
 mod random;
 mod refusal;
 mod revoked;
+mod running;
 mod story;
 mod unlike;
 

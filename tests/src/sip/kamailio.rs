@@ -1,0 +1,143 @@
+//! A Kamailio as an operator would set it up, in a folder and on ports of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use headroom_deploy::process;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+use tokio::process::Child;
+
+use super::free_port;
+use crate::programs::{repository, system};
+use crate::until;
+
+/// Where Debian's package keeps the tables of the dialog module.
+const TABLES: &str = "/usr/share/kamailio/db_sqlite";
+
+/// A running Kamailio. Dropping it kills it; on a failing test its log is printed.
+#[derive(Debug)]
+pub struct Kamailio {
+    folder: TempDir,
+    port: u16,
+    callee: u16,
+    main: Option<Child>,
+}
+
+impl Kamailio {
+    /// One that asks this conferencing node, with further settings as lines of `headroom-local.cfg`.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub async fn start(node: SocketAddr, settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ours = repository().join("deploy/kamailio");
+        for name in ["kamailio.cfg", "headroom.cfg"] {
+            fs::copy(ours.join(name), folder.path().join(name)).expect("the configuration is copied");
+        }
+        let (port, callee) = (free_port(), free_port());
+        let database = folder.path().join("dialogs");
+        for tables in ["standard-create.sql", "dialog-create.sql"] {
+            let sql = File::open(Path::new(TABLES).join(tables)).expect("the tables' file");
+            let made =
+                Command::new(system("sqlite3")).arg(&database).stdin(sql).output().expect("sqlite3 runs");
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+        let mut local = format!(
+            "#!define LISTEN udp:127.0.0.1:{port}\n\
+             #!define NEXT_HOP \"sip:127.0.0.1:{callee}\"\n\
+             #!substdef \"!HEADROOM_AGENT!http://{node}!g\"\n\
+             #!substdef \"!HEADROOM_DB!sqlite:///{}!g\"\n",
+            database.display()
+        );
+        for setting in settings {
+            local.push_str(setting);
+            local.push('\n');
+        }
+        fs::write(folder.path().join("headroom-local.cfg"), local).expect("the settings are written");
+        let mut kamailio = Self { folder, port, callee, main: None };
+        kamailio.start_again().await;
+        kamailio
+    }
+
+    /// The port it listens at.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port to which it sends every call.
+    #[must_use]
+    pub const fn callee(&self) -> u16 {
+        self.callee
+    }
+
+    /// Starts it, again if it was killed.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub async fn start_again(&mut self) {
+        let folder = self.folder.path();
+        let log = File::options().create(true).append(true).open(self.log()).expect("a log");
+        let mut command = process::command(&system("kamailio"));
+        command.current_dir(folder).args(["-DD", "-E", "-w"]).arg(folder).arg("-Y").arg(folder);
+        command.arg("-f").arg(folder.join("kamailio.cfg")).arg("-P").arg(folder.join("pid"));
+        // Its processes end with their group.
+        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        self.main = Some(command.spawn().expect("kamailio starts"));
+        let seen =
+            fs::read_to_string(self.log()).unwrap_or_default().matches("calls go on from before").count();
+        until("kamailio to serve", async || {
+            if let Ok(Some(status)) = self.main.as_mut().expect("just started").try_wait() {
+                panic!("kamailio ended with {status}: {}", process::tail(&self.log()));
+            }
+            let log = fs::read_to_string(self.log()).unwrap_or_default();
+            if log.matches("calls go on from before").count() > seen {
+                Ok(())
+            } else {
+                Err(process::tail(&self.log()))
+            }
+        })
+        .await;
+    }
+
+    /// Kills all its processes at once.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn kill(&mut self) {
+        let mut main = self.main.take().expect("it runs");
+        kill_group(&main);
+        main.wait().await.expect("its end");
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("kamailio.log")
+    }
+}
+
+fn kill_group(main: &Child) {
+    let group = main.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        if let Some(main) = &self.main {
+            kill_group(main);
+        }
+        if std::thread::panicking() {
+            eprintln!("--- kamailio:\n{}", self.logged());
+        }
+    }
+}

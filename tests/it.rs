@@ -11,6 +11,7 @@ mod grace_faketime;
 mod hostile;
 mod kills;
 mod licenses;
+mod media_servers;
 mod overload;
 mod partitions;
 mod purity;

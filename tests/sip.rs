@@ -1,56 +1,108 @@
 //! Real SIP calls: sipp calls sipp through Kamailio, each call admitted by a conferencing node and the pool.
 
-use std::time::Duration;
+mod load;
+mod stories;
+
+use std::fmt::Display;
+use std::io::Write as _;
 
 use headroom_deploy::fleet::Options;
-use headroom_tests::sip::{Kamailio, Load, Media, ONE, Scenario, Sipp};
+use headroom_tests::sip::{Kamailio, Load, Scenario, Sipp};
 use headroom_tests::{Deployment, until};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A conference, by its name; numbers are gateway calls.
+/// A conference has a name; numbers are gateway calls.
 const CONFERENCE: &str = "lobby";
 const NUMBER: &str = "4930123";
 
-async fn one_node(capacity: &str) -> Deployment {
-    let change = |options: Options| Options {
-        nodes: vec![("node-a".into(), 0)],
-        capacity: capacity.into(),
-        ..options
-    };
-    Deployment::start_with(change).await
+/// The pool, a conferencing node and a Kamailio beside it.
+struct Site {
+    deployment: Deployment,
+    kamailio: Kamailio,
 }
 
-async fn in_use(deployment: &Deployment, units: u32) {
-    until(&format!("{units} units in use"), async || {
-        let pool = deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
-        if pool.in_use == units { Ok(()) } else { Err(format!("{} in use", pool.in_use)) }
-    })
-    .await;
+impl Site {
+    /// With a license for so many calls, and settings of Kamailio's.
+    async fn start(capacity: u32, settings: &[&str]) -> Self {
+        // Here a busy machine must not make the node decide alone.
+        Self::with(capacity, &[&["#!define HEADROOM_TIMEOUT 4"], settings].concat(), Some("3s")).await
+    }
+
+    /// With the budgets of real life.
+    async fn in_real_time(capacity: u32, settings: &[&str]) -> Self {
+        Self::with(capacity, settings, None).await
+    }
+
+    async fn with(capacity: u32, settings: &[&str], budget: Option<&str>) -> Self {
+        let change = |options: Options| Options {
+            nodes: vec![("node-a".into(), 0)],
+            capacity: capacity.to_string(),
+            budget: budget.map(str::to_owned),
+            ..options
+        };
+        let deployment = Deployment::start_with(change).await;
+        let node = deployment.agent("node-a").await;
+        let kamailio = Kamailio::start(node.address(), settings).await;
+        Self { deployment, kamailio }
+    }
+
+    /// A conference that is called so many times.
+    fn conference(&self, scenario: &Scenario, calls: u32) -> Sipp {
+        Sipp::callee(self.kamailio.media_server(), scenario, Some(calls))
+    }
+
+    /// Somebody who is called so many times.
+    fn callee(&self, scenario: &Scenario, calls: u32) -> Sipp {
+        Sipp::callee(self.kamailio.gateway(), scenario, Some(calls))
+    }
+
+    fn caller(&self, user: &str, scenario: &Scenario, load: Load) -> Sipp {
+        Sipp::caller(self.kamailio.port(), user, scenario, load)
+    }
+
+    async fn units(&self) -> u32 {
+        self.deployment.pool().calls_pool().await.expect("the pool answers").in_use
+    }
+
+    /// Waits until so many units are in use.
+    async fn uses(&self, units: u32) {
+        until(&format!("{units} units in use"), async || {
+            let pool = self.deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
+            if pool.in_use == units { Ok(()) } else { Err(format!("{} in use", pool.in_use)) }
+        })
+        .await;
+    }
+
+    /// Waits until so many units are in use, or more.
+    async fn uses_at_least(&self, units: u32) {
+        until(&format!("{units} units in use"), async || {
+            let pool = self.deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
+            if pool.in_use >= units { Ok(()) } else { Err(format!("{} in use", pool.in_use)) }
+        })
+        .await;
+    }
+
+    /// Waits until nobody holds anything any more: not the pool, not the node.
+    async fn is_empty(&self) {
+        self.uses(0).await;
+        let node = self.deployment.agent("node-a").await;
+        until("a node without legs", async || {
+            let status = node.status().await.map_err(|error| error.to_string())?;
+            let rest = (status.legs, status.outbox, status.revoked);
+            if rest == (0, 0, 0) { Ok(()) } else { Err(format!("legs, outbox, revoked: {rest:?}")) }
+        })
+        .await;
+        assert!(self.deployment.pool().legs().await.expect("the pool answers").is_empty());
+    }
+
+    /// Says that it is empty after what was done, and how much was in use at most so far.
+    async fn is_empty_after(&self, what: &str) {
+        self.is_empty().await;
+        let peak = self.deployment.pool().calls_pool().await.expect("the pool answers").peak;
+        say(format!("{what}: 0 units in use, peak so far {peak}"));
+    }
 }
 
-fn answers(times: u32) -> Scenario {
-    let _ = times;
-    Scenario::by("callee")
-        .is_called()
-        .says("180 Ringing", Media::None)
-        .says("200 OK", Media::AudioVideo)
-        .hears("ACK")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_admitted_and_gives_its_unit_back() {
-    let deployment = one_node("10").await;
-    let node = deployment.agent("node-a").await;
-    let kamailio = Kamailio::start(node.address(), &[]).await;
-    let callee =
-        Sipp::callee(kamailio.callee(), &answers(1).hears("BYE").says_within("200 OK", Media::None), Some(1));
-    let call = Scenario::by("anna").invites(Media::AudioVideo).answered().waits(SECOND).hangs_up();
-    let caller = Sipp::caller(kamailio.port(), CONFERENCE, &call, ONE);
-    in_use(&deployment, 1).await;
-    caller.done().await;
-    callee.done().await;
-    in_use(&deployment, 0).await;
-    let _ = (NUMBER, Load { calls: 1, rate: 1 });
-    deployment.stop().await;
+/// Figures, which are shown also when all goes well.
+fn say(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "sip: {text}");
 }

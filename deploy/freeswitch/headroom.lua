@@ -1,7 +1,7 @@
 -- Headroom: call admission for FreeSWITCH. README.md beside this file says how it is used.
 --
 --   headroom.lua ask [SERVICE]    in the dialplan, before answer: asks for the inbound leg
---   headroom.lua gateway          in the dialplan, before bridge: asks for both legs, sets headroom_dial
+--   headroom.lua gateway          in the dialplan, before each bridge: asks for both legs, sets headroom_dial
 --   headroom.lua ended UUID ...   as api_hangup_hook: these legs ended
 --   headroom.lua media UUID       a leg's media changed
 --   headroom.lua sync             brings the agent's list of legs in line with the channels that run
@@ -60,15 +60,14 @@ local function media(sdp)
   return string.format('{"audio":%s,"video":%s}', tostring(not sdp or on("audio")), tostring(on("video")))
 end
 
-local function leg(uuid, participant, direction, described)
-  return string.format('{"leg":%s,"participant":%s,"protocol":"sip","direction":"%s","media":%s}',
-    quoted(uuid), quoted(participant), direction, described)
+local function leg(uuid, participant, direction, described, replaces)
+  return string.format('{"leg":%s,"participant":%s,"protocol":"sip","direction":"%s","media":%s%s}',
+    quoted(uuid), quoted(participant), direction, described, replaces and ',"replaces":' .. quoted(replaces) or "")
 end
 
-local function call(id, service, destination, legs)
-  return request("post", "/v1/calls", string.format(
-    '{"call":%s,"service":%s,"destination":%s,"source":%s,"legs":[%s]}',
-    quoted(id), quoted(service), quoted(destination), quoted(SOURCE), table.concat(legs, ",")))
+local function call(id, service, legs, running)
+  return request("post", "/v1/calls", string.format('{"call":%s,"service":%s,"source":%s%s,"legs":[%s]}',
+    quoted(id), quoted(service), quoted(SOURCE), running and ',"running":true' or "", table.concat(legs, ",")))
 end
 
 -- 503 with Retry-After, and the sentence in Reason.
@@ -102,13 +101,12 @@ local function ask(service, gateway)
   local to = session:getVariable("destination_number") or ""
   local described = media(session:getVariable("switch_r_sdp"))
   local legs, out = { leg(uuid, from, "in", described) }, nil
-  if before and not exists(before) then request("delete", "/v1/legs/" .. encoded(before)) end
   if gateway then
     out = api:execute("create_uuid", "")
-    legs[2] = leg(out, to, "out", described)
+    legs[2] = leg(out, to, "out", described, before)
   end
   session:setVariable("api_hangup_hook", "lua headroom.lua ended " .. uuid .. (out and " " .. out or ""))
-  if not decided(call(id, service, to, legs)) then return end
+  if not decided(call(id, service, legs, false)) then return end
   session:setVariable("headroom_call", id)
   session:setVariable("headroom_service", service)
   if out then
@@ -132,8 +130,8 @@ local function changed(uuid)
   if status ~= 200 then log("WARNING", uuid .. ": " .. status .. " " .. (answer.text or "")) end
 end
 
--- Asks again for legs that run without a lease, the legs of one call together.
-local function ask_again(uuids)
+-- Tells of legs that run and that the agent does not know, the legs of one call together. They are not denied.
+local function tell(uuids)
   local calls = {}
   for _, uuid in ipairs(uuids) do
     local id = variable(uuid, "headroom_call")
@@ -145,12 +143,10 @@ local function ask_again(uuids)
       table.insert(calls[id].legs, leg(uuid, "sip:" .. participant, direction, media(variable(uuid, "switch_r_sdp"))))
     end
   end
-  for id, asked in pairs(calls) do
-    local status, answer = call(id, asked.service, "", asked.legs)
-    -- What is left of a gateway call is no gateway call.
-    if status == 422 and #asked.legs == 1 then status, answer = call(id, "reception", "", asked.legs) end
+  for id, told in pairs(calls) do
+    local status, answer = call(id, told.service, told.legs, true)
     if status == 409 and answer.error == "revoked" then
-      for _, uuid in ipairs(asked.uuids) do api:execute("uuid_kill", uuid) end
+      for _, uuid in ipairs(told.uuids) do api:execute("uuid_kill", uuid) end
     elseif status ~= 200 then
       log("ERR", "call " .. id .. " runs without a lease: " .. status .. " " .. (answer.text or ""))
     end
@@ -177,7 +173,7 @@ local function sync()
   local body = string.format('{"source":%s,"as_of":%.0f,"legs":[%s]}',
     quoted(SOURCE), list.as_of, table.concat(running, ","))
   status, list = request("put", "/v1/legs", body)
-  if status == 200 then ask_again(list.unknown) else log("ERR", "sync: " .. status .. " " .. (list.text or "")) end
+  if status == 200 then tell(list.unknown) else log("ERR", "sync: " .. status .. " " .. (list.text or "")) end
 end
 
 local what = table.remove(argv, 1)

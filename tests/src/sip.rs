@@ -34,10 +34,15 @@ pub struct Load {
     pub calls: u32,
     /// Calls that begin in a second.
     pub rate: u32,
+    /// How the Call-IDs begin; the first one ends in `-1`.
+    pub call_ids: &'static str,
 }
 
+/// Milliseconds after which a call is lost in which nothing more is heard.
+const SILENT: &str = "45000";
+
 /// One call.
-pub const ONE: Load = Load { calls: 1, rate: 10 };
+pub const ONE: Load = Load { calls: 1, rate: 10, call_ids: "call" };
 
 /// A sipp that runs. Dropping it kills it.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ impl Sipp {
     /// Somebody who calls `user` by way of this port.
     #[must_use]
     pub fn caller(by: u16, user: &str, scenario: &Scenario, load: Load) -> Self {
-        let Load { calls, rate } = load;
+        let Load { calls, rate, call_ids } = load;
         let words = [
             format!("127.0.0.1:{by}"),
             "-s".into(),
@@ -67,6 +72,8 @@ impl Sipp {
             calls.to_string(),
             "-r".into(),
             rate.to_string(),
+            "-cid_str".into(),
+            format!("{call_ids}-%u"),
         ];
         Self::spawn(free_port(), scenario, words.into())
     }
@@ -78,7 +85,17 @@ impl Sipp {
         let log = std::fs::File::create(folder.path().join("screen")).expect("a log");
         let mut command = process::command(&system("sipp"));
         command.current_dir(folder.path()).args(more).arg("-sf").arg(file);
-        command.args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-l", "5000"]);
+        command.args([
+            "-i",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-nostdin",
+            "-l",
+            "5000",
+            "-recv_timeout",
+            SILENT,
+        ]);
         command.args([
             "-trace_err",
             "-error_file",
@@ -115,7 +132,7 @@ impl Sipp {
     /// # Panics
     /// When it takes too long.
     pub async fn over(mut self) -> (ExitStatus, Tally, String) {
-        let status = tokio::time::timeout(PATIENCE * 5, self.child.wait()).await;
+        let status = tokio::time::timeout(PATIENCE * 4, self.child.wait()).await;
         let status =
             status.unwrap_or_else(|_| panic!("sipp does not end: {}", self.told())).expect("sipp's end");
         (status, Tally::read(&self.folder.path().join("statistics")), self.told())

@@ -93,8 +93,16 @@ fn is_decrease(record: &LegRecord) -> bool {
 
 fn adopt(tx: &Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {
     let mut room = Room::new(limit(tx.volatile(), Kind::Adopt));
-    let records: Vec<_> =
-        unsettled(tx).filter(|r| !is_decrease(r)).take_while(|r| room.take(1, &r.running)).collect();
+    let (state, volatile) = (tx.state(), tx.volatile());
+    // A transfer moves its units: they are given back first, or a full pool would count them twice for a moment.
+    let owes_its_own = |r: &&LegRecord| {
+        let old = r.running.leg.replaces.as_ref();
+        old.is_some_and(|old| state.ending.contains_key(old) && !volatile.stuck.contains(old))
+    };
+    let records: Vec<_> = unsettled(tx)
+        .filter(|r| !is_decrease(r) && !owes_its_own(r))
+        .take_while(|r| room.take(1, &r.running))
+        .collect();
     if records.is_empty() {
         return None;
     }

@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use headroom_deploy::process;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,15 +14,13 @@ use super::free_port;
 use crate::programs::{repository, system};
 use crate::until;
 
-/// Where Debian's package keeps the tables of the dialog module.
-const TABLES: &str = "/usr/share/kamailio/db_sqlite";
-
 /// A running Kamailio. Dropping it kills it; on a failing test its log is printed.
 #[derive(Debug)]
 pub struct Kamailio {
     folder: TempDir,
     port: u16,
-    callee: u16,
+    media_server: u16,
+    gateway: u16,
     main: Option<Child>,
 }
 
@@ -37,27 +35,19 @@ impl Kamailio {
         for name in ["kamailio.cfg", "headroom.cfg"] {
             fs::copy(ours.join(name), folder.path().join(name)).expect("the configuration is copied");
         }
-        let (port, callee) = (free_port(), free_port());
-        let database = folder.path().join("dialogs");
-        for tables in ["standard-create.sql", "dialog-create.sql"] {
-            let sql = File::open(Path::new(TABLES).join(tables)).expect("the tables' file");
-            let made =
-                Command::new(system("sqlite3")).arg(&database).stdin(sql).output().expect("sqlite3 runs");
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        }
+        let (port, media_server, gateway) = (free_port(), free_port(), free_port());
         let mut local = format!(
             "#!define LISTEN udp:127.0.0.1:{port}\n\
-             #!define NEXT_HOP \"sip:127.0.0.1:{callee}\"\n\
-             #!substdef \"!HEADROOM_AGENT!http://{node}!g\"\n\
-             #!substdef \"!HEADROOM_DB!sqlite:///{}!g\"\n",
-            database.display()
+             #!define MEDIA_SERVER \"sip:127.0.0.1:{media_server}\"\n\
+             #!define GATEWAY \"sip:127.0.0.1:{gateway}\"\n\
+             #!substdef \"!HEADROOM_AGENT!http://{node}!g\"\n"
         );
         for setting in settings {
             local.push_str(setting);
             local.push('\n');
         }
         fs::write(folder.path().join("headroom-local.cfg"), local).expect("the settings are written");
-        let mut kamailio = Self { folder, port, callee, main: None };
+        let mut kamailio = Self { folder, port, media_server, gateway, main: None };
         kamailio.start_again().await;
         kamailio
     }
@@ -68,10 +58,16 @@ impl Kamailio {
         self.port
     }
 
-    /// The port to which it sends every call.
+    /// The port to which it sends calls into conferences.
     #[must_use]
-    pub const fn callee(&self) -> u16 {
-        self.callee
+    pub const fn media_server(&self) -> u16 {
+        self.media_server
+    }
+
+    /// The port to which it sends gateway calls.
+    #[must_use]
+    pub const fn gateway(&self) -> u16 {
+        self.gateway
     }
 
     /// Starts it, again if it was killed.
@@ -88,13 +84,13 @@ impl Kamailio {
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         self.main = Some(command.spawn().expect("kamailio starts"));
         let seen =
-            fs::read_to_string(self.log()).unwrap_or_default().matches("calls go on from before").count();
+            fs::read_to_string(self.log()).unwrap_or_default().matches("legs go on from before").count();
         until("kamailio to serve", async || {
             if let Ok(Some(status)) = self.main.as_mut().expect("just started").try_wait() {
                 panic!("kamailio ended with {status}: {}", process::tail(&self.log()));
             }
             let log = fs::read_to_string(self.log()).unwrap_or_default();
-            if log.matches("calls go on from before").count() > seen {
+            if log.matches("legs go on from before").count() > seen {
                 Ok(())
             } else {
                 Err(process::tail(&self.log()))

@@ -36,7 +36,10 @@ impl Media {
 #[derive(Debug, Clone)]
 pub struct Scenario {
     steps: String,
+    /// CSeq of the last request.
     cseq: u32,
+    /// CSeq of the last INVITE.
+    invited: u32,
     user: String,
 }
 
@@ -55,7 +58,7 @@ impl Scenario {
     /// A call by `user`.
     #[must_use]
     pub fn by(user: &str) -> Self {
-        Self { steps: String::new(), cseq: 0, user: user.to_owned() }
+        Self { steps: String::new(), cseq: 0, invited: 0, user: user.to_owned() }
     }
 
     fn message(mut self, text: &str, media: Media, retransmitted: bool) -> Self {
@@ -88,6 +91,7 @@ impl Scenario {
     #[must_use]
     pub fn invites_with(mut self, media: Media, header: &str) -> Self {
         self.cseq += 1;
+        self.invited = self.cseq;
         let line = "INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0";
         let cseq = format!("{} INVITE", self.cseq);
         let text = request(line, VIA, &self.user, "", &cseq, header);
@@ -104,8 +108,12 @@ impl Scenario {
         if method != "ACK" {
             self.cseq += 1;
         }
+        if method == "INVITE" {
+            self.invited = self.cseq;
+        }
         let line = format!("{method} [next_url] SIP/2.0");
-        let cseq = format!("{} {method}", self.cseq);
+        let number = if method == "ACK" { self.invited } else { self.cseq };
+        let cseq = format!("{number} {method}");
         let text = request(&line, VIA, &self.user, "[peer_tag_param]", &cseq, &format!("[routes]\n{header}"));
         self.message(&text, media, retransmitted)
     }
@@ -132,13 +140,23 @@ impl Scenario {
     /// Hangs up before the answer.
     #[must_use]
     pub fn cancels(self) -> Self {
+        self.sends_cancel().expects(200).refused_with(487)
+    }
+
+    /// Hangs up before it even rings: a proxy that is still deciding ends the call first.
+    #[must_use]
+    pub fn cancels_early(self) -> Self {
+        self.sends_cancel().refused_with(487).expects(200)
+    }
+
+    fn sends_cancel(self) -> Self {
         let text = format!(
             "CANCEL sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n[last_Via:]\n\
              From: <sip:{}@127.0.0.1>;tag=[pid]a[call_number]\nTo: <sip:[service]@127.0.0.1>\n\
              Call-ID: [call_id]\nCSeq: {} CANCEL\nMax-Forwards: 70\n",
-            self.user, self.cseq
+            self.user, self.invited
         );
-        self.message(&text, Media::None, true).expects(200).refused_with(487)
+        self.message(&text, Media::None, true)
     }
 
     /// Is refused, and acknowledges that.
@@ -162,7 +180,7 @@ impl Scenario {
             })
             .collect();
         let used: Vec<_> = (1..=headers.len()).map(|n| n.to_string()).collect();
-        let cseq = self.cseq;
+        let cseq = self.invited;
         let action = if checks.is_empty() { String::new() } else { format!("<action>{checks}</action>") };
         let mut scenario = self
             .step("<recv response=\"100\" optional=\"true\"/>")
@@ -183,7 +201,19 @@ impl Scenario {
         self.step("<recv response=\"100\" optional=\"true\"/>").expects(180)
     }
 
-    /// Hears an answer to an INVITE and acknowledges it.
+    /// Hears an answer to an INVITE within the call and acknowledges it.
+    #[must_use]
+    pub fn answered_again(self) -> Self {
+        self.step("<recv response=\"100\" optional=\"true\"/>").expects(200).acknowledges()
+    }
+
+    /// Hears the answer after it rang and acknowledges it.
+    #[must_use]
+    pub fn answers_come(self) -> Self {
+        self.step("<recv response=\"200\" rrs=\"true\"/>").acknowledges()
+    }
+
+    /// Hears an answer to its INVITE and acknowledges it.
     #[must_use]
     pub fn answered(self) -> Self {
         self.step("<recv response=\"100\" optional=\"true\"/>")
@@ -204,23 +234,29 @@ impl Scenario {
         self.step(&format!("<pause milliseconds=\"{}\"/>", span.as_millis()))
     }
 
-    /// Continues at a mark with this chance, from 0 to 1.
+    /// Hears that it rings, and goes to a mark with this chance, from 0 to 1.
     #[must_use]
-    pub fn or_rings_and_goes_to(self, chance: f64, mark: u32) -> Self {
+    pub fn rings_or_goes_to(self, chance: f64, mark: u32) -> Self {
         self.step("<recv response=\"100\" optional=\"true\"/>")
             .step(&format!("<recv response=\"180\" next=\"{mark}\" chance=\"{chance}\"/>"))
     }
 
-    /// The call is over here.
+    /// Goes to a mark.
     #[must_use]
-    pub fn ends_before(self, end: u32, mark: u32) -> Self {
-        self.step(&format!("<nop next=\"{end}\"/>")).step(&format!("<label id=\"{mark}\"/>"))
+    pub fn goes_to(self, mark: u32) -> Self {
+        self.step(&format!("<nop next=\"{mark}\"/>"))
     }
 
     /// A place to go to.
     #[must_use]
     pub fn mark(self, mark: u32) -> Self {
         self.step(&format!("<label id=\"{mark}\"/>"))
+    }
+
+    /// What this one does, and then what the other does.
+    #[must_use]
+    pub fn then(self, other: &Self) -> Self {
+        self.step(&other.steps)
     }
 
     // What a callee does.
@@ -235,6 +271,12 @@ impl Scenario {
     #[must_use]
     pub fn hears(self, method: &str) -> Self {
         self.step(&format!("<recv request=\"{method}\"/>"))
+    }
+
+    /// Hears a request and goes to a mark, or does not and goes on.
+    #[must_use]
+    pub fn may_hear(self, method: &str, mark: u32) -> Self {
+        self.step(&format!("<recv request=\"{method}\" optional=\"true\" next=\"{mark}\"/>"))
     }
 
     /// Answers the last request.
@@ -258,9 +300,15 @@ impl Scenario {
         self.message(&text, media, false)
     }
 
-    /// Rings for a while, and answers unless the caller hangs up before.
+    /// Is hung up on.
     #[must_use]
-    pub fn rings_and_answers(self, after: Duration, media: Media) -> Self {
+    pub fn is_hung_up_on(self) -> Self {
+        self.hears("BYE").says_within("200 OK", Media::None)
+    }
+
+    /// Rings for a while and talks, unless the caller hangs up before. Uses the marks 1 and 2.
+    #[must_use]
+    pub fn rings_and_talks(self, after: Duration, media: Media) -> Self {
         let rings = after.as_millis();
         self.is_called()
             .says("180 Ringing", Media::None)
@@ -271,10 +319,12 @@ impl Scenario {
                  [last_To:];tag=[pid]b[call_number]\n[last_Call-ID:]\nCSeq: 1 INVITE\nContent-Length: 0\n\n]]></send>",
             )
             .hears("ACK")
-            .step("<nop next=\"2\"/>")
+            .goes_to(2)
             .mark(1)
             .says("200 OK", media)
             .hears("ACK")
+            .is_hung_up_on()
+            .mark(2)
     }
 
     /// The file that sipp reads.

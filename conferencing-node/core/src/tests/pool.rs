@@ -22,6 +22,8 @@ enum Stand {
 pub(super) struct Pool {
     pub(super) capacity: u32,
     pub(super) held: BTreeMap<LegId, (CallId, Charge)>,
+    /// Most units that adoptions have brought it to.
+    pub(super) most: u32,
     pub(super) past: u64,
     about: BTreeMap<LegId, (CallInfo, Protocol)>,
     /// Legs released by force, and whether the node has told their media server.
@@ -39,6 +41,7 @@ impl Pool {
         Self {
             capacity,
             held: BTreeMap::new(),
+            most: 0,
             past: 0,
             about: BTreeMap::new(),
             tombstones: BTreeMap::new(),
@@ -240,6 +243,7 @@ impl Pool {
                     self.held.insert(id.clone(), (leg.info.call.clone(), leg.charge.clone()));
                     leases.push(self.lease(id));
                 }
+                self.most = self.most.max(self.used());
                 Response::Adopted { leases, revoked, pools: self.pools() }
             }
             Request::Update { legs, .. } => {

@@ -31,15 +31,28 @@ fn legs_that_run_already_are_recorded_above_the_limit_and_the_books_agree() {
 }
 
 #[test]
-fn a_leg_that_runs_takes_over_from_the_one_it_replaces_in_a_full_pool() {
-    let mut rig = Rig::new(2);
-    rig.settle();
-    rig.admit(call("c", &["a", "b"]));
-    let mut after = call("d", &["x"]);
-    after.legs[0].replaces = Some(leg_id("a"));
-    assert!(matches!(adopt(&mut rig, after), Decision::Granted(_)));
-    rig.check_rest();
-    assert_eq!(rig.pool.held.keys().map(LegId::as_str).collect::<Vec<_>>(), ["b", "x"]);
+fn a_leg_that_runs_takes_over_from_the_one_it_replaces_and_a_full_pool_never_counts_both() {
+    // Whatever was said to the pool last.
+    for turn in 0..6 {
+        let mut rig = Rig::new(2);
+        rig.settle();
+        rig.admit(call("c", &["a", "b"]));
+        for n in 0..turn {
+            let other = format!("other{n}");
+            rig.run(Command::Adopt { call: call(&other, &[&other]) });
+            let (id, request) = super::refusal::poll(&mut rig);
+            let outcome = rig.pool.serve(&request);
+            super::refusal::answer(&mut rig, id, outcome);
+            rig.end(&[&other]);
+        }
+        rig.pool.most = 0;
+        let mut after = call("d", &["x"]);
+        after.legs[0].replaces = Some(leg_id("a"));
+        assert!(matches!(adopt(&mut rig, after), Decision::Granted(_)));
+        rig.check_rest();
+        assert_eq!(rig.pool.held.keys().map(LegId::as_str).collect::<Vec<_>>(), ["b", "x"]);
+        assert_eq!(rig.pool.most, 2, "turn {turn}");
+    }
 }
 
 #[test]

@@ -1,0 +1,160 @@
+//! Many calls at a time, and what is killed among them.
+
+use std::time::{Duration, Instant};
+
+use headroom_tests::PATIENCE;
+use headroom_tests::sip::{Load, Media, Scenario, Sipp, Tally};
+
+use super::{CONFERENCE, NUMBER, Site, say};
+
+/// Fifty calls a second, of which one in twenty is given up.
+const RATE: u32 = 50;
+const TWO_MINUTES: u32 = 120;
+const THIRTY_SECONDS: Duration = Duration::from_secs(30);
+/// How long a call rings and how long it lasts.
+const RINGS: Duration = Duration::from_millis(300);
+const LASTS: Duration = Duration::from_secs(2);
+
+/// Talks for two seconds; one in twenty gives up while it rings.
+fn call() -> Scenario {
+    Scenario::by("anna")
+        .invites(Media::AudioVideo)
+        .rings_or_goes_to(0.05, 3)
+        .answers_come()
+        .waits(LASTS)
+        .hangs_up()
+        .goes_to(4)
+        .mark(3)
+        .waits(RINGS / 3)
+        .cancels()
+        .mark(4)
+}
+
+fn callee() -> Scenario {
+    Scenario::by("callee").rings_and_talks(RINGS, Media::AudioVideo)
+}
+
+fn during(seconds: u32) -> Load {
+    Load { calls: RATE * seconds, rate: RATE, call_ids: "load" }
+}
+
+/// Calls at this rate, with the units in use looked at all the time; `meanwhile` happens among them.
+async fn under_load(
+    site: &mut Site,
+    seconds: u32,
+    meanwhile: impl AsyncFnOnce(&mut Site),
+) -> (Tally, String) {
+    let began = Instant::now();
+    let callee = Sipp::callee(site.kamailio.gateway(), &callee(), None);
+    let caller = site.caller(NUMBER, &call(), during(seconds));
+    meanwhile(site).await;
+    let (status, tally, told) = caller.over().await;
+    let code = status.code();
+    assert!(matches!(code, Some(0 | 1)), "sipp ended with {status}: {told}");
+    callee.vanish().await;
+    let pool = site.deployment.pool().calls_pool().await.expect("the pool answers");
+    let calls = during(seconds).calls;
+    say(format!(
+        "{calls} gateway calls in {} s: {} as they should be, {} not; at most {} of {} units in use",
+        began.elapsed().as_secs(),
+        tally.good,
+        tally.failed,
+        pool.peak,
+        pool.capacity
+    ));
+    assert_eq!(tally.good + tally.failed, u64::from(calls));
+    (tally, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_calls_a_second_for_two_minutes_are_admitted_and_nothing_is_left() {
+    let mut site = Site::in_real_time(1000, &[]).await;
+    let (tally, told) = under_load(&mut site, TWO_MINUTES, async |_| {}).await;
+    assert_eq!(tally.failed, 0, "{told}");
+    site.is_empty_after("two minutes of calls").await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_is_refused_while_the_pool_is_killed_and_started_again_and_it_is_exact_afterwards() {
+    let mut site = Site::in_real_time(1000, &[]).await;
+    let (tally, told) = under_load(&mut site, TWO_MINUTES, async |site| {
+        site.uses_at_least(100).await;
+        tokio::time::sleep(THIRTY_SECONDS).await;
+        site.deployment.kill_management().await;
+        tokio::time::sleep(THIRTY_SECONDS).await;
+        site.deployment.start_management().await.expect("it starts again");
+    })
+    .await;
+    assert_eq!(tally.failed, 0, "{told}");
+    site.is_empty_after("two minutes of calls, half a minute of them without a pool").await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_on_while_the_node_is_killed_and_what_ended_meanwhile_is_given_back() {
+    let mut site = Site::in_real_time(1000, &[]).await;
+    let (tally, told) = under_load(&mut site, 30, async |site| {
+        site.uses_at_least(100).await;
+        site.deployment.kill_node("node-a").await.expect("it runs");
+        // Calls begin and end meanwhile: all that are up now are over before it is back.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        site.deployment.start_node("node-a").await.expect("it starts again");
+        // What began without it is recorded.
+        site.uses_at_least(100).await;
+    })
+    .await;
+    assert_eq!(tally.failed, 0, "{told}");
+    site.is_empty_after("calls of which some began and ended without the node").await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kamailio_that_is_started_again_knows_its_calls_and_one_that_stays_away_loses_them() {
+    let mut site = Site::in_real_time(10, &[]).await;
+    let talks = Scenario::by("callee")
+        .is_called()
+        .says("180 Ringing", Media::None)
+        .says("200 OK", Media::AudioVideo)
+        .hears("ACK")
+        .is_hung_up_on();
+    let conference = Sipp::callee(site.kamailio.media_server(), &talks, None);
+    let calls = |lasts| Scenario::by("anna").invites(Media::AudioVideo).answered().waits(lasts).hangs_up();
+    let five = |call_ids| Load { calls: 5, rate: 10, call_ids };
+
+    let caller = site.caller(CONFERENCE, &calls(Duration::from_secs(15)), five("go-on"));
+    site.uses(5).await;
+    site.kamailio.kill().await;
+    site.kamailio.start_again().await;
+    assert!(site.kamailio.logged().contains("headroom: 5 legs go on from before"));
+    assert_eq!(site.units().await, 5);
+    caller.done().await;
+    site.is_empty_after("calls of which Kamailio was killed and started again").await;
+
+    // Its callers hang up while it is away, and nobody tells.
+    let node = site.deployment.node_mut("node-a").expect("a node");
+    node.extra = ["--orphan-after", "130s"].map(Into::into).into();
+    site.deployment.stop_node("node-a").await.expect("it ends");
+    site.deployment.start_node("node-a").await.expect("it starts");
+    let caller = site.caller(CONFERENCE, &calls(Duration::from_secs(600)), five("orphans"));
+    site.uses(5).await;
+    site.kamailio.kill().await;
+    caller.vanish().await;
+    conference.vanish().await;
+    let node = site.deployment.agent("node-a").await;
+    let silent = async |wanted: bool| {
+        let look = async || {
+            let alarms = node.status().await.map_err(|error| error.to_string())?.alarms;
+            let on = alarms.contains(&"source_silent:kamailio".to_owned());
+            if on == wanted { Ok(()) } else { Err(format!("{alarms:?}")) }
+        };
+        headroom_deploy::wait::until("the alarm of a silent source", PATIENCE * 3, look)
+            .await
+            .expect("in time");
+    };
+    silent(true).await;
+    assert_eq!(site.units().await, 5);
+    silent(false).await;
+    site.is_empty_after("calls of a Kamailio that stayed away").await;
+    site.deployment.stop().await;
+}

@@ -1,0 +1,252 @@
+//! One call at a time, and what becomes of it.
+
+use std::time::Duration;
+
+use headroom_tests::sip::{Load, Media, ONE, Scenario};
+use headroom_tests::until;
+
+use super::{CONFERENCE, NUMBER, Site};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn callee() -> Scenario {
+    Scenario::by("callee")
+}
+
+fn answers(media: Media) -> Scenario {
+    callee().is_called().says("180 Ringing", Media::None).says("200 OK", media).hears("ACK")
+}
+
+fn talks() -> Scenario {
+    answers(Media::AudioVideo).is_hung_up_on()
+}
+
+fn calls() -> Scenario {
+    Scenario::by("anna").invites(Media::AudioVideo).answered()
+}
+
+fn named(call_ids: &'static str) -> Load {
+    Load { call_ids, ..ONE }
+}
+
+/// Hears why it is refused, and when to try again.
+fn refused() -> Scenario {
+    let headers = [("Retry-After", "30"), ("Reason", "SIP;cause=503;text=.*licen")];
+    Scenario::by("anna").invites(Media::AudioVideo).refused_saying(503, &headers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_through_kamailio_take_units_and_give_them_back_however_they_end() {
+    let site = Site::start(10, &[]).await;
+
+    let conference = site.conference(&talks(), 1);
+    let caller = site.caller(CONFERENCE, &calls().waits(SECOND).hangs_up(), named("basic"));
+    site.uses(1).await;
+    caller.done().await;
+    conference.done().await;
+    site.is_empty_after("a call into a conference").await;
+
+    let callee = site.callee(&talks(), 1);
+    let caller = site.caller(NUMBER, &calls().waits(SECOND).hangs_up(), named("gateway"));
+    site.uses(2).await;
+    caller.done().await;
+    callee.done().await;
+    site.is_empty_after("a gateway call of two legs").await;
+
+    let callee = site.callee(&self::callee().rings_and_talks(SECOND * 20, Media::AudioVideo), 1);
+    let gives_up = Scenario::by("anna").invites(Media::AudioVideo).rings().waits(SECOND).cancels();
+    let caller = site.caller(NUMBER, &gives_up, named("cancel"));
+    site.uses(2).await;
+    caller.done().await;
+    callee.done().await;
+    site.is_empty_after("a call that its caller gave up").await;
+
+    let busy = self::callee().is_called().says("486 Busy Here", Media::None).hears("ACK");
+    let callee = site.callee(&busy, 1);
+    let caller = Scenario::by("anna").invites(Media::AudioVideo).refused_with(486);
+    site.caller(NUMBER, &caller, named("busy")).done().await;
+    callee.done().await;
+    site.is_empty_after("a callee who was busy").await;
+
+    // Ten calls stay; the eleventh hears why it cannot.
+    let conference = site.conference(&talks(), 10);
+    let ten = Load { calls: 10, ..named("ten") };
+    let caller = site.caller(CONFERENCE, &calls().waits(SECOND * 6).hangs_up(), ten);
+    site.uses(10).await;
+    site.caller(CONFERENCE, &refused(), named("eleventh")).done().await;
+    site.caller(NUMBER, &refused(), named("twelfth")).done().await;
+    assert_eq!(site.units().await, 10);
+    caller.done().await;
+    conference.done().await;
+    site.is_empty_after("an eleventh call of ten").await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_gives_up_while_the_pool_is_asked_leaves_nothing_behind() {
+    let mut site = Site::start(10, &[]).await;
+    let pool = site.deployment.management_pid().expect("it runs");
+    // The pool does not answer for a while: the node decides after its budget.
+    headroom_deploy::process::signal(pool, rustix::process::Signal::STOP);
+    let gives_up =
+        Scenario::by("anna").invites(Media::AudioVideo).expects(100).waits(SECOND / 2).cancels_early();
+    let caller = site.caller(NUMBER, &gives_up, named("early"));
+    caller.done().await;
+    headroom_deploy::process::signal(pool, rustix::process::Signal::CONT);
+    site.is_empty_after("a call given up while it was asked for").await;
+    site.kamailio.kill().await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_that_a_call_drops_adds_or_holds_are_rated_anew_and_a_refused_change_leaves_it_as_it_was() {
+    let site = Site::start(2, &[]).await;
+    let takes = |media| callee().hears("INVITE").says_within("200 OK", media).hears("ACK");
+
+    let conference =
+        answers(Media::AudioVideo).then(&takes(Media::Audio)).then(&takes(Media::Hold)).is_hung_up_on();
+    let conference = site.conference(&conference, 1);
+    let caller = calls()
+        .waits(SECOND)
+        .offers(Media::Audio)
+        .answered_again()
+        .waits(SECOND)
+        .offers(Media::Hold)
+        .answered_again()
+        .waits(SECOND)
+        .hangs_up();
+    let caller = site.caller(CONFERENCE, &caller, named("hold"));
+    site.uses(1).await;
+    caller.done().await;
+    conference.done().await;
+    site.is_empty_after("a call that went to audio and to hold").await;
+
+    // Control alone costs nothing; sound then costs a unit.
+    let control = || Scenario::by("bert").invites(Media::Control).answered().waits(SECOND);
+    let conference =
+        answers(Media::Control).then(&takes(Media::AudioVideo)).then(&takes(Media::Control)).is_hung_up_on();
+    let conference = site.conference(&conference, 1);
+    let caller = control()
+        .offers(Media::AudioVideo)
+        .answered_again()
+        .waits(SECOND * 2)
+        .offers(Media::Control)
+        .answered_again()
+        .waits(SECOND * 3)
+        .hangs_up();
+    let caller = site.caller(CONFERENCE, &caller, named("control"));
+    site.uses(1).await;
+    site.uses(0).await;
+    assert_eq!(
+        site.deployment.pool().legs().await.expect("the pool answers").len(),
+        1,
+        "its lease of 0 units"
+    );
+    caller.done().await;
+    conference.done().await;
+    site.is_empty_after("a call that had sound for a while").await;
+
+    // In a full pool it is refused, and the call goes on as it was.
+    let callee = site.callee(&talks(), 1);
+    let full = site.caller(NUMBER, &calls().waits(SECOND * 8).hangs_up(), named("full"));
+    site.uses(2).await;
+    let conference = site.conference(&answers(Media::Control).is_hung_up_on(), 1);
+    let wants_more = control().offers(Media::AudioVideo).refused_with(488).waits(SECOND).hangs_up();
+    site.caller(CONFERENCE, &wants_more, named("more")).done().await;
+    conference.done().await;
+    assert_eq!(site.units().await, 2);
+    full.done().await;
+    callee.done().await;
+    site.is_empty_after("a change that a full pool refused").await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_and_callees_who_vanish_are_noticed_and_too_long_a_call_is_ended() {
+    let site = Site::start(10, &["#!define HEADROOM_LONGEST_CALL 4"]).await;
+    let callee = site.callee(&talks(), 3);
+    let three = Load { calls: 3, ..named("lost") };
+    let caller = site.caller(NUMBER, &calls().waits(SECOND * 600).hangs_up(), three);
+    site.uses(6).await;
+    caller.vanish().await;
+    callee.vanish().await;
+    site.is_empty_after("callers and callees who vanished").await;
+
+    let callee = site.callee(&talks(), 1);
+    let caller = site.caller(NUMBER, &calls().is_hung_up_on(), named("long"));
+    site.uses(2).await;
+    caller.done().await;
+    callee.done().await;
+    site.is_empty_after("a call that was too long").await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_moves_its_units_in_a_full_pool() {
+    let site = Site::start(2, &[]).await;
+    let legs = async || {
+        let legs = site.deployment.pool().legs().await.expect("the pool answers");
+        legs.into_iter().map(|leg| leg.leg).collect::<Vec<_>>()
+    };
+
+    // Attended: the new call names the one that it replaces.
+    let callee = site.callee(&talks(), 2);
+    let first = site.caller(NUMBER, &calls().waits(SECOND * 3).hangs_up(), named("first"));
+    site.uses(2).await;
+    let replaces = "Replaces: first-1;to-tag=1;from-tag=2\n";
+    let second = Scenario::by("bert").invites_with(Media::AudioVideo, replaces).answered();
+    let second = site.caller("4930999", &second.waits(SECOND * 6).hangs_up(), named("second"));
+    first.done().await;
+    assert_eq!(
+        (legs().await, site.units().await),
+        (vec!["second-1-1.in".into(), "second-1-1.out".into()], 2)
+    );
+    // Nobody else comes in meanwhile.
+    site.caller(NUMBER, &refused(), named("other")).done().await;
+    second.done().await;
+    callee.done().await;
+    site.is_empty_after("an attended transfer").await;
+
+    // Blind: who was asked to call somebody else does.
+    let callee = answers(Media::AudioVideo)
+        .may_hear("REFER", 1)
+        .is_hung_up_on()
+        .goes_to(2)
+        .mark(1)
+        .says_within("202 Accepted", Media::None)
+        .is_hung_up_on()
+        .mark(2);
+    let callee = site.callee(&callee, 2);
+    let refers = calls().refers_to("sip:4930999@example.com").waits(SECOND * 3).hangs_up();
+    let first = site.caller(NUMBER, &refers, named("blind"));
+    site.uses(2).await;
+    until("the transfer to be asked for", async || {
+        let seen = site.kamailio.logged();
+        if seen.contains("is asked to call 4930999") { Ok(()) } else { Err("no REFER".to_owned()) }
+    })
+    .await;
+    let moved = Scenario::by(NUMBER).invites(Media::AudioVideo).answered().waits(SECOND * 5).hangs_up();
+    let moved = site.caller("4930999", &moved, named("moved"));
+    first.done().await;
+    assert_eq!((legs().await, site.units().await), (vec!["moved-1-1.in".into(), "moved-1-1.out".into()], 2));
+    moved.done().await;
+    callee.done().await;
+    site.is_empty_after("a blind transfer").await;
+
+    // One that the other side refuses changes nothing.
+    let callee = answers(Media::AudioVideo).is_hung_up_on();
+    let callee = site.callee(&callee, 1);
+    let first = site.caller(NUMBER, &calls().waits(SECOND * 4).hangs_up(), named("stays"));
+    site.uses(2).await;
+    let busy = self::callee().is_called().says("486 Busy Here", Media::None).hears("ACK");
+    let conference = site.conference(&busy, 1);
+    let replaces = "Replaces: stays-1;to-tag=1;from-tag=2\n";
+    let refused = Scenario::by("bert").invites_with(Media::AudioVideo, replaces).refused_with(486);
+    site.caller(CONFERENCE, &refused, named("busy")).done().await;
+    conference.done().await;
+    assert_eq!((legs().await, site.units().await), (vec!["stays-1-1.in".into(), "stays-1-1.out".into()], 2));
+    first.done().await;
+    callee.done().await;
+    site.is_empty_after("a transfer that was refused").await;
+    site.deployment.stop().await;
+}

@@ -12,6 +12,7 @@ mod hostile;
 mod kills;
 mod licenses;
 mod media_servers;
+mod openapi;
 mod overload;
 mod partitions;
 mod purity;

@@ -1,9 +1,10 @@
-//! What the pages about media servers show is what a conferencing node answers.
+//! What the pages about media servers show is what a conferencing node answers, and the example clients work.
 
 use headroom_deploy::agent::Agent;
-use headroom_tests::{Deployment, repository};
+use headroom_tests::{Deployment, python, repository};
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// A request of a page, and what the page says comes of it.
 #[derive(Debug)]
@@ -78,4 +79,64 @@ async fn the_exchanges_of_the_pages_about_freeswitch_and_asterisk_are_what_a_nod
         replay(&deployment.agent("node-a").await, page).await;
         deployment.stop().await;
     }
+}
+
+/// A client's end: whether it succeeded, and what it said.
+async fn said(mut command: Command) -> (bool, String) {
+    let output = command.kill_on_drop(true).output().await.expect("the client runs");
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.success(), text.concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_clients_are_short_and_are_granted_denied_and_told_that_nobody_is_there() {
+    let clients = repository().join("deploy/clients");
+    let deployment = Deployment::start_with(|options| headroom_deploy::fleet::Options {
+        nodes: vec![("node-a".into(), 0)],
+        capacity: "1".into(),
+        ..options
+    })
+    .await;
+    let node = deployment.agent("node-a").await;
+    let stubs = tempfile::tempdir().expect("a folder");
+    let mut made = Command::new(python());
+    made.args(["-m", "grpc_tools.protoc", "-I"]).arg(repository().join("proto"));
+    made.arg(format!("--python_out={0}", stubs.path().display()));
+    made.arg(format!("--grpc_python_out={0}", stubs.path().display()));
+    made.args(["headroom/common/v1/common.proto", "headroom/admission/v1/admission.proto"]);
+    let (made, text) = said(made).await;
+    assert!(made, "{text}");
+
+    let run = async |name: &str, target: &str, call: &str| {
+        let file = clients.join(name);
+        let lines = std::fs::read_to_string(&file).expect("the client").lines().count();
+        assert!(lines < 40, "{name} has {lines} lines");
+        let mut command = match name {
+            "client.py" => Command::new(python()),
+            _ => Command::new("sh"),
+        };
+        command.arg(file).args([target, call]).env("PYTHONPATH", stubs.path());
+        said(command).await
+    };
+    let target = node.address().to_string();
+    for name in ["client.py", "client.sh"] {
+        let call = format!("call-of-{name}");
+        let (well, text) = run(name, &target, &call).await;
+        assert!(well && text.contains("granted") && text.contains("changed, 1 units now"), "{name}: {text}");
+        assert!(text.contains("ended 1 leg"), "{name}: {text}");
+    }
+    node.admit(&call("full")).await.expect("an answer");
+    for name in ["client.py", "client.sh"] {
+        let (well, text) = run(name, &target, "one-too-many").await;
+        assert!(!well && text.contains("denied, announce: You cannot join now"), "{name}: {text}");
+        let (well, text) = run(name, "127.0.0.1:1", "nobody").await;
+        assert!(!well && text.contains("not decided"), "{name}: {text}");
+    }
+    deployment.stop().await;
+}
+
+fn call(name: &str) -> Value {
+    let media = json!({ "audio": true, "video": true });
+    let leg = json!({ "leg": name, "protocol": "sip", "direction": "in", "media": media });
+    json!({ "call": name, "service": "vmr", "legs": [leg] })
 }

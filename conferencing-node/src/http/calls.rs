@@ -16,9 +16,9 @@ use crate::json;
     path = "/v1/calls",
     request_body = json::CallBody,
     responses(
-        (status = 200, body = json::GrantedBody),
+        (status = 200, description = "The legs may run.", body = json::GrantedBody),
         (status = 400, description = "Malformed.", body = json::ProblemBody),
-        (status = 403, body = json::DeniedBody),
+        (status = 403, description = "They may not.", body = json::DeniedBody),
         (status = 409, description = "A leg has ended within the last minute (`released`), an administrator wants it \
                                       ended (`revoked`), or it runs in another call (`conflict`).",
          body = json::ProblemBody),
@@ -48,9 +48,10 @@ pub(super) async fn admit(State(agent): App, body: Body) -> Answer {
 #[utoipa::path(
     delete,
     path = "/v1/calls/{call}",
-    params(("call" = String, Path, description = "The call.", min_length = 1, max_length = 255)),
+    params(("call" = String, Path, description = "The call.", min_length = 1, max_length = 255,
+             pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")),
     responses(
-        (status = 200, body = json::EndedBody),
+        (status = 200, description = "They have ended.", body = json::EndedBody),
         (status = 400, description = "Malformed.", body = json::ProblemBody),
         (status = 503, description = "The node is ending.", body = json::ProblemBody),
     )

@@ -20,7 +20,8 @@ use crate::json;
 #[utoipa::path(
     patch,
     path = "/v1/legs/{leg}",
-    params(("leg" = String, Path, description = "The leg.", min_length = 1, max_length = 255)),
+    params(("leg" = String, Path, description = "The leg.", min_length = 1, max_length = 255,
+             pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")),
     request_body = json::ChangeBody,
     responses(
         (status = 200, description = "The change may happen.", body = json::LegDecisionBody),
@@ -60,7 +61,7 @@ pub(super) async fn change(State(agent): App, leg: Segment, body: Body) -> Answe
     path = "/v1/legs",
     request_body = json::ChangesBody,
     responses(
-        (status = 200, body = json::LegDecisionsBody),
+        (status = 200, description = "A decision for each.", body = json::LegDecisionsBody),
         (status = 400, description = "Malformed.", body = json::ProblemBody),
         (status = 413, description = "The body is too large.", body = json::ProblemBody),
         (status = 422, description = "It cannot be judged as it was put.", body = json::ProblemBody),
@@ -91,9 +92,10 @@ pub(super) async fn change_many(State(agent): App, body: Body) -> Answer {
 #[utoipa::path(
     delete,
     path = "/v1/legs/{leg}",
-    params(("leg" = String, Path, description = "The leg.", min_length = 1, max_length = 255)),
+    params(("leg" = String, Path, description = "The leg.", min_length = 1, max_length = 255,
+             pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")),
     responses(
-        (status = 200, body = json::EndedBody),
+        (status = 200, description = "They have ended.", body = json::EndedBody),
         (status = 400, description = "Malformed.", body = json::ProblemBody),
         (status = 503, description = "The node is ending.", body = json::ProblemBody),
     )
@@ -109,7 +111,7 @@ pub(super) async fn end_leg(State(agent): App, leg: Segment) -> Answer {
     path = "/v1/legs",
     params(Asked),
     responses(
-        (status = 200, body = json::LegsBody),
+        (status = 200, description = "The legs.", body = json::LegsBody),
         (status = 400, description = "Malformed.", body = json::ProblemBody),
     )
 )]
@@ -136,7 +138,7 @@ pub(super) async fn list(State(agent): App, uri: Uri) -> Answer {
     path = "/v1/legs",
     request_body = json::SyncBody,
     responses(
-        (status = 200, body = json::SyncedBody),
+        (status = 200, description = "They are in line.", body = json::SyncedBody),
         (status = 400, description = "Malformed.", body = json::ProblemBody),
         (status = 413, description = "The body is too large.", body = json::ProblemBody),
         (status = 422, description = "`as_of` has not been reached.", body = json::ProblemBody),

@@ -22,7 +22,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
     path = "/v1/status",
     params(Asked),
     responses(
-        (status = 200, body = json::StatusBody),
+        (status = 200, description = "The status.", body = json::StatusBody),
         (status = 400, description = "Malformed.", body = json::ProblemBody),
         (status = 503, description = "Too much to do; `Retry-After` says when to ask again.",
          body = json::ProblemBody),
@@ -39,7 +39,7 @@ pub(super) async fn status(State(agent): App, uri: Uri) -> Answer {
     post,
     path = "/v1/drain",
     responses(
-        (status = 200, body = json::DrainingBody),
+        (status = 200, description = "It is so, durably.", body = json::DrainingBody),
         (status = 503, description = "The node is ending.", body = json::ProblemBody),
     )
 )]
@@ -53,7 +53,7 @@ pub(super) async fn drain(State(agent): App) -> Answer {
     delete,
     path = "/v1/drain",
     responses(
-        (status = 200, body = json::DrainingBody),
+        (status = 200, description = "It is so, durably.", body = json::DrainingBody),
         (status = 503, description = "The node is ending.", body = json::ProblemBody),
     )
 )]

@@ -16,7 +16,7 @@ use crate::agent::Agent;
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// The media server that reads: only its legs are told.
-    #[param(max_length = 255)]
+    #[param(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     source: Option<String>,
     /// The reader is no media server: none shows life, and none counts as told of revoked legs.
     observer: Option<bool>,

@@ -56,6 +56,19 @@ fn text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(d: D) -> Result<T, 
     String::deserialize(d)?.parse().map_err(Error::custom)
 }
 
+/// A whole number, also written as `7.0`: some languages know no other numbers.
+fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(d)?;
+    let exact = |float: f64| (0.0..=9_007_199_254_740_992.0).contains(&float) && float.fract() == 0.0;
+    // Within this range the text of a whole float is that of the number.
+    let float =
+        || number.as_f64().filter(|float| exact(*float)).and_then(|float| format!("{float:.0}").parse().ok());
+    number
+        .as_u64()
+        .or_else(float)
+        .ok_or_else(|| Error::custom(format_args!("{number} is no whole number from 0")))
+}
+
 /// Absent, null and empty mean none.
 fn optional_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(d: D) -> Result<Option<T>, D::Error> {
     match Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()) {
@@ -290,6 +303,7 @@ pub(crate) struct SyncBody {
     pub(crate) source: SourceId,
     /// A revision read with `GET /v1/legs` before the media server listed its own legs. Its other legs, admitted up to
     /// then, have ended.
+    #[serde(deserialize_with = "whole")]
     pub(crate) as_of: u64,
     /// The legs that run.
     #[schema(schema_with = schema::ids)]

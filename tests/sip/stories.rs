@@ -250,3 +250,16 @@ async fn a_transfer_moves_its_units_in_a_full_pool() {
     site.is_empty_after("a transfer that was refused").await;
     site.deployment.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_an_administrator_released_by_force_is_hung_up() {
+    let site = Site::start(10, &["#!define HEADROOM_RESYNC 1"]).await;
+    let callee = site.callee(&talks(), 1);
+    let caller = site.caller(NUMBER, &calls().is_hung_up_on(), named("force"));
+    site.uses(2).await;
+    site.deployment.pool().force_release("node-a", "force-1-1.in").await.expect("it is released");
+    caller.done().await;
+    callee.done().await;
+    site.is_empty_after("a call released by force").await;
+    site.deployment.stop().await;
+}

@@ -1,7 +1,7 @@
 //! What the pages about media servers show is what a conferencing node answers, and the example clients work.
 
 use headroom_deploy::agent::Agent;
-use headroom_tests::{Deployment, python, repository};
+use headroom_tests::{Deployment, python, repository, until};
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -139,4 +139,37 @@ fn call(name: &str) -> Value {
     let media = json!({ "audio": true, "video": true });
     let leg = json!({ "leg": name, "protocol": "sip", "direction": "in", "media": media });
     json!({ "call": name, "service": "vmr", "legs": [leg] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_refuses_new_calls_waits_for_the_last_leg_and_says_when_it_is_too_long() {
+    let deployment = Deployment::start().await;
+    let node = deployment.agent("node-a").await;
+    assert!(node.admit(&call("stays")).await.expect("an answer").granted());
+    let drain = async |words: &[&str]| {
+        let mut command = Command::new(headroom_tests::programs().join("conferencing-node"));
+        command.arg("--state").arg(deployment.layout().service("node-a")).arg("drain").args(words);
+        said(command).await
+    };
+    let (well, text) = drain(&["--deadline", "1s"]).await;
+    assert!(!well && text.ends_with("draining: new calls are refused, 1 leg runs\n"), "{text}");
+    let answer = node.admit(&call("new")).await.expect("an answer");
+    assert_eq!((answer.status, answer.reason()), (403, "draining"));
+
+    let (waits, ends) = tokio::join!(drain(&[]), async {
+        until("it to wait", async || {
+            let status = node.status().await.map_err(|error| error.to_string())?;
+            if status.draining { Ok(()) } else { Err("it takes calls".into()) }
+        })
+        .await;
+        node.end_leg("stays").await
+    });
+    ends.expect("an answer");
+    assert!(waits.0 && waits.1.ends_with("draining: new calls are refused, 0 legs run\n"), "{}", waits.1);
+    let (well, text) = drain(&["--off"]).await;
+    assert_eq!((well, &*text), (true, "new calls are taken, 0 legs run\n"));
+    assert!(node.admit(&call("new")).await.expect("an answer").granted());
+    let (well, text) = drain(&["--off", "--deadline", "1s"]).await;
+    assert!(!well && text.contains("cannot be used with"), "{text}");
+    deployment.stop().await;
 }

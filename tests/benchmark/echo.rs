@@ -115,6 +115,9 @@ impl AdmissionService for Admission {
     async fn get_status(&self, _: Request<ad::GetStatusRequest>) -> Answer<ad::GetStatusResponse> {
         closed()
     }
+    async fn set_draining(&self, _: Request<ad::SetDrainingRequest>) -> Answer<ad::SetDrainingResponse> {
+        closed()
+    }
     type WatchRevocationsStream =
         tokio_stream::Empty<std::result::Result<ad::WatchRevocationsResponse, Status>>;
     async fn watch_revocations(

@@ -156,6 +156,8 @@ async fn a_drain_refuses_new_calls_waits_for_the_last_leg_and_says_when_it_is_to
     let answer = node.admit(&call("new")).await.expect("an answer");
     assert_eq!((answer.status, answer.reason()), (403, "draining"));
 
+    let (well, text) = drain(&["--off"]).await;
+    assert_eq!((well, &*text), (true, "new calls are taken, 1 leg runs\n"));
     let (waits, ends) = tokio::join!(drain(&[]), async {
         until("it to wait", async || {
             let status = node.status().await.map_err(|error| error.to_string())?;

@@ -81,6 +81,16 @@ impl Site {
         .await;
     }
 
+    /// Waits until these legs have leases, and no others.
+    async fn holds(&self, wanted: &[&str]) {
+        until(&format!("leases of {wanted:?}"), async || {
+            let legs = self.deployment.pool().legs().await.map_err(|error| error.to_string())?;
+            let found: Vec<_> = legs.iter().map(|leg| leg.leg.as_str()).collect();
+            if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+    }
+
     /// Waits until nobody holds anything any more: not the pool, not the node.
     async fn is_empty(&self) {
         self.uses(0).await;

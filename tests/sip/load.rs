@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use headroom_tests::PATIENCE;
 use headroom_tests::sip::{Load, Media, Scenario, Sipp, Tally};
+use headroom_tests::{PATIENCE, until};
 
 use super::{CONFERENCE, NUMBER, Site, say};
 
@@ -12,7 +12,7 @@ const RATE: u32 = 50;
 const TWO_MINUTES: u32 = 120;
 const THIRTY_SECONDS: Duration = Duration::from_secs(30);
 /// How long a call rings and how long it lasts.
-const RINGS: Duration = Duration::from_millis(300);
+const RINGS: Duration = Duration::from_secs(1);
 const LASTS: Duration = Duration::from_secs(2);
 
 /// Talks for two seconds; one in twenty gives up while it rings.
@@ -25,7 +25,7 @@ fn call() -> Scenario {
         .hangs_up()
         .goes_to(4)
         .mark(3)
-        .waits(RINGS / 3)
+        .waits(RINGS / 10)
         .cancels()
         .mark(4)
 }
@@ -101,7 +101,11 @@ async fn calls_go_on_while_the_node_is_killed_and_what_ended_meanwhile_is_given_
         tokio::time::sleep(Duration::from_secs(10)).await;
         site.deployment.start_node("node-a").await.expect("it starts again");
         // What began without it is recorded.
-        site.uses_at_least(100).await;
+        until("a call that began meanwhile to be recorded", async || {
+            let legs = site.deployment.pool().legs().await.map_err(|error| error.to_string())?;
+            if legs.iter().any(|leg| leg.adopted) { Ok(()) } else { Err(format!("{} legs", legs.len())) }
+        })
+        .await;
     })
     .await;
     assert_eq!(tally.failed, 0, "{told}");
@@ -109,16 +113,60 @@ async fn calls_go_on_while_the_node_is_killed_and_what_ended_meanwhile_is_given_
     site.deployment.stop().await;
 }
 
+/// What takes minutes, at the same time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kamailio_that_is_started_again_knows_its_calls_and_one_that_stays_away_loses_them() {
-    let mut site = Site::in_real_time(10, &[]).await;
-    let talks = Scenario::by("callee")
+async fn a_kamailio_that_stays_away_loses_its_calls_and_a_replaced_call_that_does_not_end_counts_again() {
+    tokio::join!(a_kamailio_is_killed(), a_replaced_call_stays());
+}
+
+/// The other side took the new call and did not end the old one.
+async fn a_replaced_call_stays() {
+    let site =
+        Site::in_real_time(2, &["#!define HEADROOM_RESYNC 5", "#!define HEADROOM_KEEPALIVE 600"]).await;
+    let calls = |by: &str, header: &str, lasts| {
+        Scenario::by(by)
+            .invites_with(Media::AudioVideo, header)
+            .answered()
+            .waits(Duration::from_secs(lasts))
+            .hangs_up()
+    };
+    let named = |call_ids| Load { calls: 1, rate: 1, call_ids };
+    let callee = Sipp::callee(site.kamailio.gateway(), &talks(), None);
+    let old = site.caller(NUMBER, &calls("anna", "", 100), named("old"));
+    site.uses(2).await;
+    let new =
+        site.caller("4930999", &calls("bert", "Replaces: old-1;to-tag=b1;from-tag=a1\n", 95), named("new"));
+    let answered = async || {
+        let legs = site.deployment.pool().legs().await.map_err(|error| error.to_string())?;
+        if legs.iter().all(|leg| leg.leg.starts_with("new-1")) { Ok(()) } else { Err(format!("{legs:?}")) }
+    };
+    until("the new call to be answered", answered).await;
+    assert_eq!(site.units().await, 2);
+    let both = async || {
+        let units = site.units().await;
+        if units == 4 { Ok(()) } else { Err(format!("{units} units")) }
+    };
+    headroom_deploy::wait::until("the old call to count again", PATIENCE * 2, both).await.expect("in time");
+    new.done().await;
+    old.done().await;
+    callee.vanish().await;
+    site.is_empty_after("a replaced call that did not end").await;
+    site.deployment.stop().await;
+}
+
+fn talks() -> Scenario {
+    Scenario::by("callee")
         .is_called()
         .says("180 Ringing", Media::None)
         .says("200 OK", Media::AudioVideo)
         .hears("ACK")
-        .is_hung_up_on();
-    let conference = Sipp::callee(site.kamailio.media_server(), &talks, None);
+        .is_hung_up_on()
+}
+
+/// Started again it knows its calls; left away, they are orphans.
+async fn a_kamailio_is_killed() {
+    let mut site = Site::in_real_time(10, &[]).await;
+    let conference = Sipp::callee(site.kamailio.media_server(), &talks(), None);
     let calls = |lasts| Scenario::by("anna").invites(Media::AudioVideo).answered().waits(lasts).hangs_up();
     let five = |call_ids| Load { calls: 5, rate: 10, call_ids };
 
@@ -133,7 +181,7 @@ async fn a_kamailio_that_is_started_again_knows_its_calls_and_one_that_stays_awa
 
     // Its callers hang up while it is away, and nobody tells.
     let node = site.deployment.node_mut("node-a").expect("a node");
-    node.extra = ["--orphan-after", "130s"].map(Into::into).into();
+    node.extra = ["--orphan-after", "150s"].map(Into::into).into();
     site.deployment.stop_node("node-a").await.expect("it ends");
     site.deployment.start_node("node-a").await.expect("it starts");
     let caller = site.caller(CONFERENCE, &calls(Duration::from_secs(600)), five("orphans"));

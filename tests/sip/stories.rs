@@ -40,21 +40,21 @@ async fn calls_through_kamailio_take_units_and_give_them_back_however_they_end()
     let site = Site::start(10, &[]).await;
 
     let conference = site.conference(&talks(), 1);
-    let caller = site.caller(CONFERENCE, &calls().waits(SECOND).hangs_up(), named("basic"));
+    let caller = site.caller(CONFERENCE, &calls().waits(SECOND * 5).hangs_up(), named("basic"));
     site.uses(1).await;
     caller.done().await;
     conference.done().await;
     site.is_empty_after("a call into a conference").await;
 
     let callee = site.callee(&talks(), 1);
-    let caller = site.caller(NUMBER, &calls().waits(SECOND).hangs_up(), named("gateway"));
+    let caller = site.caller(NUMBER, &calls().waits(SECOND * 5).hangs_up(), named("gateway"));
     site.uses(2).await;
     caller.done().await;
     callee.done().await;
     site.is_empty_after("a gateway call of two legs").await;
 
     let callee = site.callee(&self::callee().rings_and_talks(SECOND * 20, Media::AudioVideo), 1);
-    let gives_up = Scenario::by("anna").invites(Media::AudioVideo).rings().waits(SECOND).cancels();
+    let gives_up = Scenario::by("anna").invites(Media::AudioVideo).rings().waits(SECOND * 5).cancels();
     let caller = site.caller(NUMBER, &gives_up, named("cancel"));
     site.uses(2).await;
     caller.done().await;
@@ -71,7 +71,7 @@ async fn calls_through_kamailio_take_units_and_give_them_back_however_they_end()
     // Ten calls stay; the eleventh hears why it cannot.
     let conference = site.conference(&talks(), 10);
     let ten = Load { calls: 10, ..named("ten") };
-    let caller = site.caller(CONFERENCE, &calls().waits(SECOND * 6).hangs_up(), ten);
+    let caller = site.caller(CONFERENCE, &calls().waits(SECOND * 15).hangs_up(), ten);
     site.uses(10).await;
     site.caller(CONFERENCE, &refused(), named("eleventh")).done().await;
     site.caller(NUMBER, &refused(), named("twelfth")).done().await;
@@ -93,6 +93,11 @@ async fn a_caller_who_gives_up_while_the_pool_is_asked_leaves_nothing_behind() {
     let caller = site.caller(NUMBER, &gives_up, named("early"));
     caller.done().await;
     headroom_deploy::process::signal(pool, rustix::process::Signal::CONT);
+    until("what was granted to go back", async || {
+        let pool = site.deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
+        if pool.peak >= 2 { Ok(()) } else { Err(format!("peak {}", pool.peak)) }
+    })
+    .await;
     site.is_empty_after("a call given up while it was asked for").await;
     site.kamailio.kill().await;
     site.deployment.stop().await;
@@ -107,16 +112,27 @@ async fn media_that_a_call_drops_adds_or_holds_are_rated_anew_and_a_refused_chan
         answers(Media::AudioVideo).then(&takes(Media::Audio)).then(&takes(Media::Hold)).is_hung_up_on();
     let conference = site.conference(&conference, 1);
     let caller = calls()
-        .waits(SECOND)
+        .waits(SECOND * 5)
         .offers(Media::Audio)
         .answered_again()
-        .waits(SECOND)
+        .waits(SECOND * 5)
         .offers(Media::Hold)
         .answered_again()
-        .waits(SECOND)
+        .waits(SECOND * 5)
         .hangs_up();
     let caller = site.caller(CONFERENCE, &caller, named("hold"));
     site.uses(1).await;
+    // The node hears of every change, and none costs anything.
+    for media in ["audio only", "audio and video"] {
+        until(media, async || {
+            let log = site.kamailio.logged();
+            let told = log.matches("has other media").count();
+            let wanted = if media == "audio only" { 1 } else { 2 };
+            if told >= wanted { Ok(()) } else { Err(format!("{told} changes")) }
+        })
+        .await;
+        assert_eq!(site.units().await, 1, "{media}");
+    }
     caller.done().await;
     conference.done().await;
     site.is_empty_after("a call that went to audio and to hold").await;
@@ -129,10 +145,10 @@ async fn media_that_a_call_drops_adds_or_holds_are_rated_anew_and_a_refused_chan
     let caller = control()
         .offers(Media::AudioVideo)
         .answered_again()
-        .waits(SECOND * 2)
+        .waits(SECOND * 5)
         .offers(Media::Control)
         .answered_again()
-        .waits(SECOND * 3)
+        .waits(SECOND * 5)
         .hangs_up();
     let caller = site.caller(CONFERENCE, &caller, named("control"));
     site.uses(1).await;
@@ -148,7 +164,7 @@ async fn media_that_a_call_drops_adds_or_holds_are_rated_anew_and_a_refused_chan
 
     // In a full pool it is refused, and the call goes on as it was.
     let callee = site.callee(&talks(), 1);
-    let full = site.caller(NUMBER, &calls().waits(SECOND * 8).hangs_up(), named("full"));
+    let full = site.caller(NUMBER, &calls().waits(SECOND * 15).hangs_up(), named("full"));
     site.uses(2).await;
     let conference = site.conference(&answers(Media::Control).is_hung_up_on(), 1);
     let wants_more = control().offers(Media::AudioVideo).refused_with(488).waits(SECOND).hangs_up();
@@ -163,7 +179,7 @@ async fn media_that_a_call_drops_adds_or_holds_are_rated_anew_and_a_refused_chan
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_and_callees_who_vanish_are_noticed_and_too_long_a_call_is_ended() {
-    let site = Site::start(10, &["#!define HEADROOM_LONGEST_CALL 4"]).await;
+    let site = Site::start(10, &["#!define HEADROOM_LONGEST_CALL 8"]).await;
     let callee = site.callee(&talks(), 3);
     let three = Load { calls: 3, ..named("lost") };
     let caller = site.caller(NUMBER, &calls().waits(SECOND * 600).hangs_up(), three);
@@ -184,23 +200,16 @@ async fn callers_and_callees_who_vanish_are_noticed_and_too_long_a_call_is_ended
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_moves_its_units_in_a_full_pool() {
     let site = Site::start(2, &[]).await;
-    let legs = async || {
-        let legs = site.deployment.pool().legs().await.expect("the pool answers");
-        legs.into_iter().map(|leg| leg.leg).collect::<Vec<_>>()
-    };
-
     // Attended: the new call names the one that it replaces.
     let callee = site.callee(&talks(), 2);
-    let first = site.caller(NUMBER, &calls().waits(SECOND * 3).hangs_up(), named("first"));
+    let first = site.caller(NUMBER, &calls().waits(SECOND * 8).hangs_up(), named("first"));
     site.uses(2).await;
-    let replaces = "Replaces: first-1;to-tag=1;from-tag=2\n";
+    let replaces = "Replaces: first-1;to-tag=b1;from-tag=a1\n";
     let second = Scenario::by("bert").invites_with(Media::AudioVideo, replaces).answered();
-    let second = site.caller("4930999", &second.waits(SECOND * 6).hangs_up(), named("second"));
+    let second = site.caller("4930999", &second.waits(SECOND * 14).hangs_up(), named("second"));
+    site.holds(&["second-1~a1-1.in", "second-1~a1-1.out"]).await;
     first.done().await;
-    assert_eq!(
-        (legs().await, site.units().await),
-        (vec!["second-1-1.in".into(), "second-1-1.out".into()], 2)
-    );
+    site.holds(&["second-1~a1-1.in", "second-1~a1-1.out"]).await;
     // Nobody else comes in meanwhile.
     site.caller(NUMBER, &refused(), named("other")).done().await;
     second.done().await;
@@ -217,18 +226,19 @@ async fn a_transfer_moves_its_units_in_a_full_pool() {
         .is_hung_up_on()
         .mark(2);
     let callee = site.callee(&callee, 2);
-    let refers = calls().refers_to("sip:4930999@example.com").waits(SECOND * 3).hangs_up();
+    let refers = calls().refers_to("sip:4930999@example.com").waits(SECOND * 8).hangs_up();
     let first = site.caller(NUMBER, &refers, named("blind"));
     site.uses(2).await;
     until("the transfer to be asked for", async || {
         let seen = site.kamailio.logged();
-        if seen.contains("is asked to call 4930999") { Ok(()) } else { Err("no REFER".to_owned()) }
+        if seen.contains("a transfer from blind-1~a1") { Ok(()) } else { Err("no REFER".to_owned()) }
     })
     .await;
-    let moved = Scenario::by(NUMBER).invites(Media::AudioVideo).answered().waits(SECOND * 5).hangs_up();
+    let moved = Scenario::by(NUMBER).invites(Media::AudioVideo).answered().waits(SECOND * 12).hangs_up();
     let moved = site.caller("4930999", &moved, named("moved"));
+    site.holds(&["moved-1~a1-1.in", "moved-1~a1-1.out"]).await;
     first.done().await;
-    assert_eq!((legs().await, site.units().await), (vec!["moved-1-1.in".into(), "moved-1-1.out".into()], 2));
+    site.holds(&["moved-1~a1-1.in", "moved-1~a1-1.out"]).await;
     moved.done().await;
     callee.done().await;
     site.is_empty_after("a blind transfer").await;
@@ -236,15 +246,15 @@ async fn a_transfer_moves_its_units_in_a_full_pool() {
     // One that the other side refuses changes nothing.
     let callee = answers(Media::AudioVideo).is_hung_up_on();
     let callee = site.callee(&callee, 1);
-    let first = site.caller(NUMBER, &calls().waits(SECOND * 4).hangs_up(), named("stays"));
+    let first = site.caller(NUMBER, &calls().waits(SECOND * 10).hangs_up(), named("stays"));
     site.uses(2).await;
     let busy = self::callee().is_called().says("486 Busy Here", Media::None).hears("ACK");
     let conference = site.conference(&busy, 1);
-    let replaces = "Replaces: stays-1;to-tag=1;from-tag=2\n";
+    let replaces = "Replaces: stays-1;to-tag=b1;from-tag=a1\n";
     let refused = Scenario::by("bert").invites_with(Media::AudioVideo, replaces).refused_with(486);
     site.caller(CONFERENCE, &refused, named("busy")).done().await;
     conference.done().await;
-    assert_eq!((legs().await, site.units().await), (vec!["stays-1-1.in".into(), "stays-1-1.out".into()], 2));
+    site.holds(&["stays-1~a1-1.in", "stays-1~a1-1.out"]).await;
     first.done().await;
     callee.done().await;
     site.is_empty_after("a transfer that was refused").await;
@@ -252,14 +262,39 @@ async fn a_transfer_moves_its_units_in_a_full_pool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_an_administrator_released_by_force_is_hung_up() {
+async fn a_call_that_an_administrator_released_by_force_is_hung_up_and_no_other() {
     let site = Site::start(10, &["#!define HEADROOM_RESYNC 1"]).await;
-    let callee = site.callee(&talks(), 1);
-    let caller = site.caller(NUMBER, &calls().is_hung_up_on(), named("force"));
+    let conference = site.conference(&talks(), 2);
+    let bystander = site.caller(CONFERENCE, &calls().waits(SECOND * 20).hangs_up(), named("bystander"));
+    let caller = site.caller(CONFERENCE, &calls().is_hung_up_on(), named("force"));
     site.uses(2).await;
-    site.deployment.pool().force_release("node-a", "force-1-1.in").await.expect("it is released");
+    site.deployment.pool().force_release("node-a", "force-1~a1-1.in").await.expect("it is released");
     caller.done().await;
-    callee.done().await;
+    site.holds(&["bystander-1~a1-1.in"]).await;
+    bystander.done().await;
+    conference.done().await;
     site.is_empty_after("a call released by force").await;
+    site.deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_takes_no_second_call_under_the_lease_of_the_first_and_no_question_that_is_none() {
+    let site = Site::start(1, &[]).await;
+    let conference = site.conference(&talks(), 1);
+    let first = site.caller(CONFERENCE, &calls().waits(SECOND * 10).hangs_up(), named("same"));
+    site.uses(1).await;
+    // The same Call-ID with another tag, and a name that no leg can have.
+    let again = refused().tagged("other");
+    site.caller(CONFERENCE, &again, named("same")).done().await;
+    first.done().await;
+    conference.done().await;
+    let long =
+        Scenario::by(&"x".repeat(400)).invites(Media::AudioVideo).answered().waits(SECOND * 5).hangs_up();
+    let conference = site.conference(&talks(), 1);
+    let long = site.caller(CONFERENCE, &long, named("long"));
+    site.uses(1).await;
+    long.done().await;
+    conference.done().await;
+    site.is_empty_after("calls that try").await;
     site.deployment.stop().await;
 }

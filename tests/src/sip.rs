@@ -39,7 +39,7 @@ pub struct Load {
 }
 
 /// Milliseconds after which a call is lost in which nothing more is heard.
-const SILENT: &str = "45000";
+const SILENT: &str = "150000";
 
 /// One call.
 pub const ONE: Load = Load { calls: 1, rate: 10, call_ids: "call" };

@@ -200,8 +200,7 @@ impl World {
         for leg in call.legs.iter().filter(|leg| leg.owner.as_ref().is_none_or(|owner| *owner == name)) {
             self.oracle.asked(at, &leg.leg, leg.replaces.as_ref(), self.time);
         }
-        let what = What::Call(Box::new(call.clone()));
-        self.nodes[at].pending.insert(ask, Pending { server, asked: self.time, what });
+        self.waits(at, ask, server, &call);
         if self.plan.moody && self.dice.chance(40) {
             // The caller hangs up before he is answered.
             let leg = self.dice.pick(&call.legs).clone();
@@ -214,6 +213,12 @@ impl World {
             self.tries(at, server, &call);
         }
         self.speak(at, server, Command::Admit { ask, call }, Asker::Call(ask));
+    }
+
+    /// A media server waits for what becomes of a call.
+    pub(crate) fn waits(&mut self, at: usize, ask: AskId, server: usize, call: &Call) {
+        let what = What::Call(Box::new(call.clone()));
+        self.nodes[at].pending.insert(ask, Pending { server, asked: self.time, what });
     }
 
     /// The node has decided, durably: its answer goes out.
@@ -266,7 +271,12 @@ impl World {
                     }
                 }
             }
-            Decision::Denied(_) => self.count("call denied"),
+            Decision::Denied(_) => {
+                self.count("call denied");
+                if self.plan.unruly() && self.dice.chance(200) {
+                    self.permits(at, server, call, asked);
+                }
+            }
             Decision::Conflict(_) | Decision::Refused { .. } => self.count("call refused"),
         }
     }

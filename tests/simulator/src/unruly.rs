@@ -47,6 +47,22 @@ impl World {
         }
     }
 
+    /// A media server lets a call run that was denied, and says so.
+    pub(crate) fn permits(&mut self, at: usize, server: usize, call: &Call, asked: Millis) {
+        let not_here = |leg: &Leg| leg.owner.is_some() || self.oracle.is_over(at, &leg.leg, asked);
+        if !self.reaches(at, server) || call.legs.iter().any(not_here) {
+            return;
+        }
+        self.count("denied call that runs all the same");
+        self.tell(|world| format!("{}: lets {} run", world.server_label(at, server), crate::say::call(call)));
+        for leg in &call.legs {
+            self.oracle.asked(at, &leg.leg, leg.replaces.as_ref(), self.time);
+        }
+        let ask = AskId(self.nodes[at].next_name());
+        self.waits(at, ask, server, call);
+        self.speak(at, server, Command::Adopt { call: call.clone() }, Asker::Call(ask));
+    }
+
     /// A question that was under way twice arrives a second time; nobody waits for its answer.
     pub(crate) fn asked_twice(
         &mut self,

@@ -76,6 +76,8 @@ impl Kamailio {
     /// When it does not serve.
     pub async fn start_again(&mut self) {
         let folder = self.folder.path();
+        let seen =
+            fs::read_to_string(self.log()).unwrap_or_default().matches("legs go on from before").count();
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
         let mut command = process::command(&system("kamailio"));
         command.current_dir(folder).args(["-DD", "-E", "-w"]).arg(folder).arg("-Y").arg(folder);
@@ -83,8 +85,6 @@ impl Kamailio {
         // Its processes end with their group.
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         self.main = Some(command.spawn().expect("kamailio starts"));
-        let seen =
-            fs::read_to_string(self.log()).unwrap_or_default().matches("legs go on from before").count();
         until("kamailio to serve", async || {
             if let Ok(Some(status)) = self.main.as_mut().expect("just started").try_wait() {
                 panic!("kamailio ended with {status}: {}", process::tail(&self.log()));

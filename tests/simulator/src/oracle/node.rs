@@ -25,6 +25,8 @@ pub struct NodeStep {
     starts: bool,
     /// Time is looked at.
     ticks: bool,
+    /// A media server says what runs already.
+    tells: bool,
 }
 
 impl World {
@@ -36,6 +38,7 @@ impl World {
             Command::Admit { call, .. } => {
                 call.legs.iter().map(|leg| leg.leg.clone()).filter(|leg| runs(leg)).collect()
             }
+            Command::Adopt { call } => call.legs.iter().map(|leg| leg.leg.clone()).collect(),
             Command::Delivered { legs } | Command::Sync { legs, .. } => legs.clone(),
             Command::UpdateLegs { legs } => legs.iter().map(|(_, leg, _)| leg.clone()).collect(),
             _ => Vec::new(),
@@ -46,7 +49,8 @@ impl World {
         };
         let (starts, ticks) =
             (matches!(command, Command::Started { .. }), matches!(command, Command::Tick { .. }));
-        NodeStep { named, answered, starts, ticks }
+        let tells = matches!(command, Command::Adopt { .. });
+        NodeStep { named, answered, starts, ticks, tells }
     }
 
     /// Checks what a command did.
@@ -60,8 +64,8 @@ impl World {
         for event in events {
             match event {
                 Event::Granted { legs, .. } => {
-                    // What takes units over is no new call.
-                    let moves = legs.iter().any(|leg| leg.leg.replaces.is_some());
+                    // What takes units over is no new call, and what runs already is not granted.
+                    let moves = step.tells || legs.iter().any(|leg| leg.leg.replaces.is_some());
                     for leg in legs {
                         self.oracle.node(at).granted.insert(leg.leg.leg.clone(), life);
                         self.check(self.wanted(at, &leg.leg.leg));

@@ -15,6 +15,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 /// Longest time in which a request may wait to be looked at; after that it is dropped undecided.
 const QUEUE: Duration = Duration::from_millis(200);
 
+/// How often a drain looks whether what was asked before it has been answered.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AgentError {
@@ -211,12 +214,19 @@ impl Agent {
         }
     }
 
-    /// New calls are no longer taken, or taken again. Answers how many legs run.
+    /// New calls are no longer taken, or taken again. Answers how many legs run, once what was asked before has been
+    /// answered: it may still be granted.
     ///
     /// # Errors
     /// [`AgentError`].
     pub async fn drain(self: &Arc<Self>, on: bool) -> Result<u64, AgentError> {
         self.submit(Command::Drain { on }).await?;
+        let asks = || self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before: Vec<AskId> = asks().keys().copied().collect();
+        // Each is answered within its budget.
+        while before.iter().any(|ask| asks().contains_key(ask)) {
+            tokio::time::sleep(LOOK).await;
+        }
         Ok(self.view().state.legs.len() as u64)
     }
 

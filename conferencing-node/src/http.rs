@@ -75,6 +75,11 @@ const OVERRIDE: &str = "x-http-method-override";
 
 /// The HTTP clients of some media servers know GET and POST alone.
 async fn overridden(mut request: Request) -> Result<Request, Refusal> {
+    // A page that somebody on this host looks at could ask in his browser, which says so.
+    if request.headers().contains_key(header::ORIGIN) {
+        let text = "web pages may not ask here: the request has an `origin` header";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", text).at("origin"));
+    }
     let Some(wanted) = request.headers().get(OVERRIDE).filter(|_| request.method() == Method::POST) else {
         return Ok(request);
     };

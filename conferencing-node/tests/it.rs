@@ -266,6 +266,8 @@ async fn legs_that_run_already_are_taken_without_contact_and_changed_by_clients_
         let (status, answer) = post("/v1/legs/b", method, json!(null)).await;
         assert_eq!((status, &answer["field"]), (400, &json!("x-http-method-override")), "{answer}");
     }
+    let (status, answer) = service.ask_with("POST", "/v1/drain", ("Origin", "https://example.com"), "").await;
+    assert_eq!((status, &answer["error"]), (403, &json!("forbidden")), "{answer}");
     // What is no POST says itself what it means.
     let (status, answer) =
         service.ask_with("GET", "/v1/legs", ("X-HTTP-Method-Override", "DELETE"), "").await;

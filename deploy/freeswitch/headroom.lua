@@ -4,14 +4,14 @@
 --   headroom.lua gateway          in the dialplan, before each bridge: asks for both legs, sets headroom_dial
 --   headroom.lua ended UUID ...   as api_hangup_hook: these legs ended
 --   headroom.lua media UUID       a leg's media changed
---   headroom.lua sync             brings the agent's list of legs in line with the channels that run
+--   headroom.lua sync             brings the node's list of legs in line with the channels that run
 --   headroom.lua start            as startup-script: sync now and every 30 seconds
 
-local AGENT = "http://127.0.0.1:7500" -- the conferencing-node on this host
-local SOURCE = "fs-1"                 -- this media server's name: one of its own for each that uses the agent
-local UNDECIDED = "permit"            -- no decision from the agent: "permit" or "refuse"
+local NODE = "http://127.0.0.1:7500" -- the conferencing node on this host
+local SOURCE = "fs-1"                 -- this media server's name: one of its own for each that uses the node
+local UNDECIDED = "permit"            -- no decision from the node: "permit" or "refuse"
 local RETRY_AFTER = 60                -- seconds in Retry-After of a refusal
-local TIMES = "connect-timeout 1 timeout 2" -- whole seconds; the agent's own budget is 0.9 s
+local TIMES = "connect-timeout 1 timeout 2" -- whole seconds; the node's own budget is 0.9 s
 
 local api, json = freeswitch.API(), freeswitch.JSON()
 
@@ -31,7 +31,7 @@ end
 
 -- Status and body of the answer; 0 when there is none.
 local function request(method, path, body)
-  local line = AGENT .. path .. " json content-type application/json " .. TIMES .. " " .. method
+  local line = NODE .. path .. " json content-type application/json " .. TIMES .. " " .. method
   local answer = json:decode(api:execute("curl", line .. (body and " " .. encoded(body) or "")) or "") or {}
   local status, content = tonumber(answer.status_code) or 0, answer.body and json:decode(answer.body)
   if (answer.exit_code or "0") ~= "0" or status == 0 or not content then
@@ -84,7 +84,7 @@ end
 local function decided(status, answer)
   local text = answer.text or "The system cannot decide now. Please try again later."
   if status == 200 then return true end
-  if status == 403 or status == 409 then
+  if status >= 400 and status < 500 then
     refuse(text)
     return false
   end
@@ -130,7 +130,7 @@ local function changed(uuid)
   if status ~= 200 then log("WARNING", uuid .. ": " .. status .. " " .. (answer.text or "")) end
 end
 
--- Tells of legs that run and that the agent does not know, the legs of one call together. They are not denied.
+-- Tells of legs that run and that the node does not know, the legs of one call together. They are not denied.
 local function tell(uuids)
   local calls = {}
   for _, uuid in ipairs(uuids) do

@@ -139,7 +139,10 @@ pub(crate) fn repeat(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Granted {
 /// A media server asks again for legs that run. It does not know of the first answer, and may list its legs before
 /// this one arrives.
 fn asked_again<'a>(tx: &mut Tx<'_, Node>, now: Now, legs: impl Iterator<Item = &'a LegId> + Clone) {
-    tx.volatile_mut().granted_at.extend(legs.clone().map(|leg| (leg.clone(), now.boot)));
+    let revision = tx.state().counters.revision;
+    let volatile = tx.volatile_mut();
+    volatile.granted_at.extend(legs.clone().map(|leg| (leg.clone(), now.boot)));
+    volatile.asked_again.extend(legs.clone().map(|leg| (leg.clone(), (now.boot, revision))));
     confirm(tx, legs);
 }
 
@@ -316,6 +319,7 @@ pub(crate) fn end(tx: &mut Tx<'_, Node>, now: Now, legs: Vec<LegId>, why: Why) {
     for leg in &legs {
         let volatile = tx.volatile_mut();
         volatile.granted_at.remove(leg);
+        volatile.asked_again.remove(leg);
         volatile.told.remove(leg);
         volatile.stuck.remove(leg);
     }

@@ -17,8 +17,8 @@ use crate::{admit, verdict};
 /// learned of the grant, whatever revision it read, because the revision rises with the grant and not with
 /// its delivery.
 pub(crate) const GRANTED_FOR: Millis = Millis(10_000);
-/// The same while the answer is not known to have gone out.
-const UNDELIVERED_FOR: Millis = Millis::MINUTE;
+/// The same while the answer is not known to have gone out, and for lists read before a leg was asked for again.
+pub(crate) const UNDELIVERED_FOR: Millis = Millis::MINUTE;
 
 /// The pool now holds exactly these legs, as they were, without the revoked ones.
 pub(crate) fn settle(tx: &mut Tx<'_, Node>, snapshot: &OrdMap<LegId, Arc<LegRecord>>, revoked: &[LegId]) {
@@ -110,6 +110,10 @@ pub(crate) fn sync(tx: &mut Tx<'_, Node>, now: Now, source: &SourceId, as_of: u6
     let (state, volatile) = (tx.state(), tx.volatile());
     let just_granted = |leg: &LegId| {
         // One that was granted before a restart may have been so right before.
+        let again = volatile.asked_again.get(leg);
+        if again.is_some_and(|(at, revision)| as_of <= *revision && now.boot.since(*at) < UNDELIVERED_FOR) {
+            return true;
+        }
         let at = volatile.granted_at.get(leg).copied().unwrap_or(volatile.started);
         let span = if state.undelivered.contains(leg) { UNDELIVERED_FOR } else { GRANTED_FOR };
         now.boot.since(at) < span

@@ -5,7 +5,7 @@ use headroom_core::{LegId, Millis, NodeName, Now, Tx};
 use crate::command::{AskId, Outcome, Reply};
 use crate::event::{Event, Why};
 use crate::machine::{Node, asked_kernel, reading, save_clock};
-use crate::reconcile::GRANTED_FOR;
+use crate::reconcile::{GRANTED_FOR, UNDELIVERED_FOR};
 use crate::state::Nonce;
 use crate::volatile::{Options, Volatile};
 use crate::{admit, asks};
@@ -71,8 +71,9 @@ pub(crate) fn stood_still(volatile: &mut Volatile, now: Now) {
     let span = now.boot.since(volatile.looked).since(MOST_AT_ONCE);
     volatile.looked = now.boot;
     if span > Millis(0) {
-        let sources = volatile.sources.values_mut();
-        for at in sources.chain(volatile.granted_at.values_mut()).chain([&mut volatile.started]) {
+        let heard = volatile.sources.values_mut().chain(volatile.granted_at.values_mut());
+        let again = volatile.asked_again.values_mut().map(|(at, _)| at);
+        for at in heard.chain(again).chain([&mut volatile.started]) {
             *at = at.plus(span).min(now.boot);
         }
     }
@@ -113,5 +114,7 @@ fn unconfirmed(tx: &mut Tx<'_, Node>, now: Now) {
     }
     let undelivered = tx.state().undelivered.clone();
     let recent = |at: Millis| now.boot.since(at) < GRANTED_FOR;
-    tx.volatile_mut().granted_at.retain(|leg, at| recent(*at) || undelivered.contains(leg));
+    let volatile = tx.volatile_mut();
+    volatile.granted_at.retain(|leg, at| recent(*at) || undelivered.contains(leg));
+    volatile.asked_again.retain(|_, (at, _)| now.boot.since(*at) < UNDELIVERED_FOR);
 }

@@ -152,6 +152,9 @@ pub struct Volatile {
     /// When legs were granted, or asked for again, whose answer is not known to have gone out, and when it went out
     /// for recent ones.
     pub granted_at: BTreeMap<LegId, Millis>,
+    /// Legs that were asked for again while they ran: when, and the revision of the list then. Their media server may
+    /// learn of them only now, and a list that was read up to then may leave them out.
+    pub asked_again: BTreeMap<LegId, (Millis, u64)>,
     /// Revoked legs whose telling the pool has recorded.
     pub told: BTreeSet<LegId>,
     /// Legs that the pool refused to record, or counts otherwise than this node; asked again in the next

@@ -244,7 +244,7 @@ pub(crate) struct FeatureBody {
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody {
     /// A word for programs: `malformed`, `invalid`, `released`, `revoked`, `conflict`, `unknown_leg`, `too_large`,
-    /// `overloaded`, `unavailable`, `internal`, `not_found` or `method_not_allowed`.
+    /// `overloaded`, `unavailable`, `internal`, `forbidden`, `not_found` or `method_not_allowed`.
     pub(crate) error: &'static str,
     /// A sentence for people.
     pub(crate) text: String,

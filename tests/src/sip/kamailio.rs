@@ -40,7 +40,7 @@ impl Kamailio {
             "#!define LISTEN udp:127.0.0.1:{port}\n\
              #!define MEDIA_SERVER \"sip:127.0.0.1:{media_server}\"\n\
              #!define GATEWAY \"sip:127.0.0.1:{gateway}\"\n\
-             #!substdef \"!HEADROOM_AGENT!http://{node}!g\"\n"
+             #!substdef \"!HEADROOM_NODE!http://{node}!g\"\n"
         );
         for setting in settings {
             local.push_str(setting);

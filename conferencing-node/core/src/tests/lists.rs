@@ -98,6 +98,20 @@ fn a_list_does_not_end_a_leg_that_was_asked_for_again_just_now_alone_or_with_oth
 }
 
 #[test]
+fn a_list_that_is_long_on_the_way_does_not_end_a_leg_that_was_asked_for_again_since() {
+    let (mut rig, as_of) = granted();
+    rig.run(Command::Delivered { legs: vec![leg_id("a")] });
+    rig.tick(Millis(15_000));
+    // The first answer was lost; more is asked for, and this one arrives.
+    rig.admit(call("c", &["a", "b"]));
+    let newer = rig.bench.state.counters.revision;
+    rig.tick(Millis(30_000));
+    assert_eq!(lists_none(&mut rig, as_of), Reply::Synced { ended: vec![], unknown: vec![] });
+    let both = Reply::Synced { ended: vec![leg_id("a"), leg_id("b")], unknown: vec![] };
+    assert_eq!(lists_none(&mut rig, newer), both, "one that was read since ends it");
+}
+
+#[test]
 fn a_list_that_is_the_first_to_arrive_after_a_suspend_ends_no_leg_that_was_granted_just_before() {
     for delivered in [true, false] {
         let (mut rig, as_of) = granted();

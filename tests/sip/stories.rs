@@ -298,3 +298,53 @@ async fn a_caller_takes_no_second_call_under_the_lease_of_the_first_and_no_quest
     site.is_empty_after("calls that try").await;
     site.deployment.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_node_kamailio_does_what_its_operator_chose_and_nothing_else_waits() {
+    let mut site = Site::with(20, &["#!define HEADROOM_TIMEOUT 20"], Some("3s")).await;
+    // It stands still: more calls wait for it than Kamailio has workers, and go on when that takes too long. Others are
+    // answered meanwhile.
+    let node = site.deployment.node("node-a").expect("a node").service.as_ref().expect("it runs").pid();
+    headroom_deploy::process::signal(node, rustix::process::Signal::STOP);
+    let conference = site.conference(&talks(), 11);
+    let ten = Load { calls: 10, rate: 50, call_ids: "still" };
+    let permitted = site.caller(CONFERENCE, &calls().waits(SECOND * 20).hangs_up(), ten);
+    let undecided =
+        |site: &Site, call: &str| site.kamailio.logged().contains(&format!("{call} was not decided"));
+    for _ in 0..5 {
+        site.caller("", &Scenario::by("anybody").asks_for_options(), named("options")).done().await;
+        assert!(!undecided(&site, "still-1~a1"), "it was answered only after the calls");
+    }
+    until("the calls to go on", async || {
+        if undecided(&site, "still-1~a1") { Ok(()) } else { Err("they wait".to_owned()) }
+    })
+    .await;
+    headroom_deploy::process::signal(node, rustix::process::Signal::CONT);
+    // They are recorded when the node answers again.
+    site.uses(10).await;
+    permitted.done().await;
+    site.is_empty_after("calls that went on while their node stood still").await;
+
+    // It is gone.
+    site.deployment.kill_node("node-a").await.expect("it runs");
+    let permitted = site.caller(CONFERENCE, &calls().waits(SECOND * 15).hangs_up(), named("gone"));
+    until("the call to go on", async || {
+        if undecided(&site, "gone-1~a1") { Ok(()) } else { Err("it waits".to_owned()) }
+    })
+    .await;
+    site.deployment.start_node("node-a").await.expect("it starts");
+    site.holds(&["gone-1~a1-1.in"]).await;
+    permitted.done().await;
+    conference.done().await;
+    site.is_empty_after("a call that went on without its node").await;
+    site.deployment.stop().await;
+
+    let mut site = Site::start(10, &["#!define HEADROOM_REFUSE_WHEN_AWAY"]).await;
+    site.deployment.kill_node("node-a").await.expect("it runs");
+    let headers = [("Retry-After", "30"), ("Reason", "SIP;cause=503;text=.*cannot check")];
+    let refused = Scenario::by("anna").invites(Media::AudioVideo).refused_saying(503, &headers);
+    site.caller(CONFERENCE, &refused, named("refused")).done().await;
+    site.deployment.start_node("node-a").await.expect("it starts");
+    site.is_empty_after("a call that was refused without its node").await;
+    site.deployment.stop().await;
+}

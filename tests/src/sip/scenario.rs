@@ -196,6 +196,15 @@ impl Scenario {
         scenario.message(&text, Media::None, false)
     }
 
+    /// Asks whether anybody is there.
+    #[must_use]
+    pub fn asks_for_options(mut self) -> Self {
+        self.cseq += 1;
+        let line = "OPTIONS sip:[remote_ip]:[remote_port] SIP/2.0";
+        let text = request(line, VIA, &self.user, "", &format!("{} OPTIONS", self.cseq), "");
+        self.message(&text, Media::None, true).expects(200)
+    }
+
     /// Hears that it rings.
     #[must_use]
     pub fn rings(self) -> Self {

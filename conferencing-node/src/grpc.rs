@@ -12,7 +12,8 @@ use headroom_shared::convert::{FieldError, decode, encode};
 use headroom_shared::status;
 use tonic::{Code, Request, Response, Status};
 
-use crate::agent::{Agent, AgentError, revocations};
+use crate::agent::{Agent, AgentError};
+use crate::revocations::revocations;
 
 /// The service's full name.
 pub const NAME: &str = "headroom.admission.v1.AdmissionService";

@@ -11,8 +11,8 @@ use futures::StreamExt;
 use super::App;
 use super::reader::{Asked, Reader, asked, reader};
 use super::refusal::{Answer, ok};
-use crate::agent::revocations;
 use crate::json;
+use crate::revocations::revocations;
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
 

@@ -396,16 +396,30 @@ impl World {
         }
     }
 
-    /// The node's process died: questions have no answer. Some are asked again.
+    /// The node's process died: questions have no answer.
     pub(crate) fn servers_unanswered(&mut self, at: usize) {
         for (_, pending) in std::mem::take(&mut self.nodes[at].pending) {
-            if let What::Call(call) = pending.what
-                && self.dice.chance(500)
-                && !self.plan.unruly()
-            {
-                let after = self.dice.span(500, 5_000);
-                self.server_soon(at, pending.server, after, ServerEvent::Ask(call, pending.asked));
-            }
+            self.unanswered(at, pending);
+        }
+    }
+
+    /// A question waited for too long to be looked at.
+    pub(crate) fn not_looked_at(&mut self, at: usize, who: &Asker) {
+        self.count("question not looked at in time");
+        let (Asker::Call(ask) | Asker::Change(ask)) = who else { return };
+        if let Some(pending) = self.nodes[at].pending.remove(ask) {
+            self.unanswered(at, pending);
+        }
+    }
+
+    /// A question has no answer. Some are asked again.
+    fn unanswered(&mut self, at: usize, pending: Pending) {
+        if let What::Call(call) = pending.what
+            && self.dice.chance(500)
+            && !self.plan.unruly()
+        {
+            let after = self.dice.span(500, 5_000);
+            self.server_soon(at, pending.server, after, ServerEvent::Ask(call, pending.asked));
         }
     }
 

@@ -96,6 +96,9 @@ pub enum NodeEvent {
     Server(usize, ServerEvent),
 }
 
+/// A media server's question waits for so long at most to be looked at.
+const LOOKED_AT_WITHIN: Millis = Millis(200);
+
 /// Who waits for an answer of a node.
 #[derive(Debug)]
 pub enum Asker {
@@ -303,7 +306,7 @@ impl World {
     pub(crate) fn node_submit(&mut self, at: usize, command: Command, who: Asker) {
         let listens = self.nodes[at].listens || matches!(who, Asker::Started);
         let Some(process) = self.nodes[at].process.as_mut().filter(|_| listens) else { return };
-        if process.submit(command, who) {
+        if process.submit(command, who, self.time) {
             let life = process.life;
             let after = self.dice.span(0, 1);
             self.schedule(after, Event::Node(at, NodeEvent::Wake(life)));
@@ -314,7 +317,14 @@ impl World {
         let now = self.nodes[at].host.now(self.time);
         let batch = self.plan.batch;
         let Some(process) = &mut self.nodes[at].process else { return };
-        for (command, who) in process.take(batch) {
+        for (command, who, since) in process.take(batch) {
+            // As the agent does it: nobody waits any more for what was not even looked at.
+            let question =
+                matches!(command, Command::Admit { .. } | Command::UpdateLegs { .. } | Command::Sync { .. });
+            if question && self.time.since(since) >= LOOKED_AT_WITHIN {
+                self.not_looked_at(at, &who);
+                continue;
+            }
             if self.is_deadly() {
                 return self.node_dies(at);
             }

@@ -208,7 +208,7 @@ impl World {
     pub(crate) fn pool_submit(&mut self, command: Command, who: Asker) {
         let listens = self.pool.listens || matches!(who, Asker::Started);
         let Some(process) = self.pool.process.as_mut().filter(|_| listens) else { return };
-        if process.submit(command, who) {
+        if process.submit(command, who, self.time) {
             let life = process.life;
             let after = self.dice.span(0, 1);
             self.schedule(after, Event::Pool(PoolEvent::Wake(life)));
@@ -219,7 +219,7 @@ impl World {
         let now = self.pool.host.now(self.time);
         let batch = self.plan.batch;
         let Some(process) = &mut self.pool.process else { return };
-        for (command, who) in process.take(batch) {
+        for (command, who, _) in process.take(batch) {
             if self.is_deadly() {
                 return self.pool_dies();
             }

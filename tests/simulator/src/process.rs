@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use headroom_core::commit::{Closed, Durably, Sequencer};
 use headroom_core::machine::{Class, Machine};
 use headroom_core::record::Sealed;
-use headroom_core::{Now, Position};
+use headroom_core::{Millis, Now, Position};
 
 use crate::dice::Dice;
 use crate::disk::{Disk, Recovered};
@@ -28,7 +28,8 @@ pub struct Process<M: Machine, A> {
     /// Where that stands in the history.
     pub position: Position,
     sequencer: Sequencer<M, Asker<A>>,
-    queue: Vec<(Class, M::Command, A)>,
+    /// What waits to be looked at, and since when.
+    queue: Vec<(Class, M::Command, A, Millis)>,
     /// Events decided, and durable.
     decided: u64,
     durable: u64,
@@ -104,17 +105,18 @@ impl<M: Machine, A> Process<M, A> {
 
     /// A command arrives. Whether the process has to be told to look at its queue.
     #[must_use]
-    pub fn submit(&mut self, command: M::Command, who: A) -> bool {
-        self.queue.push((M::class(&command), command, who));
+    pub fn submit(&mut self, command: M::Command, who: A, at: Millis) -> bool {
+        self.queue.push((M::class(&command), command, who, at));
         !std::mem::replace(&mut self.woken, true)
     }
 
-    /// What is to be decided now, most urgent first; at most `most` commands are in one batch.
-    pub fn take(&mut self, most: usize) -> Vec<(M::Command, A)> {
+    /// What is to be decided now, most urgent first, and since when it waits; at most `most` commands are in one
+    /// batch.
+    pub fn take(&mut self, most: usize) -> Vec<(M::Command, A, Millis)> {
         self.woken = false;
         let room = most.saturating_sub(self.sequencer.commands()).min(self.queue.len());
         self.queue.sort_by_key(|(class, ..)| *class);
-        self.queue.drain(..room).map(|(_, command, who)| (command, who)).collect()
+        self.queue.drain(..room).map(|(_, command, who, since)| (command, who, since)).collect()
     }
 
     /// Whether the process has to be told to look at its queue again: commands wait that the batch before had

@@ -129,7 +129,7 @@ impl World {
 
     fn vendor_submit(&mut self, command: vendor::Command, who: VendorAsker) {
         let Some(process) = &mut self.vendor.process else { return };
-        if process.submit(command, who) {
+        if process.submit(command, who, self.time) {
             let life = process.life;
             self.schedule(Millis(0), Event::Vendor(VendorEvent::Wake(life)));
         }
@@ -138,7 +138,7 @@ impl World {
     fn vendor_wake(&mut self) {
         let now = self.vendor.host.now(self.time);
         let Some(process) = &mut self.vendor.process else { return };
-        for (command, who) in process.take(usize::MAX) {
+        for (command, who, _) in process.take(usize::MAX) {
             process.decide(now, command, who);
         }
         self.check(self.keys_once());

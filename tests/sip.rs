@@ -7,7 +7,8 @@ use std::fmt::Display;
 use std::io::Write as _;
 
 use headroom_deploy::fleet::Options;
-use headroom_tests::sip::{Kamailio, Load, Scenario, Sipp};
+use headroom_proto::admin::{LeasedLeg, Pool};
+use headroom_tests::sip::{Kamailio, Load, Media, Scenario, Sipp};
 use headroom_tests::{Deployment, until};
 
 /// A conference has a name; numbers are gateway calls.
@@ -63,32 +64,39 @@ impl Site {
         self.deployment.pool().calls_pool().await.expect("the pool answers").in_use
     }
 
-    /// Waits until so many units are in use.
-    async fn uses(&self, units: u32) {
-        until(&format!("{units} units in use"), async || {
+    /// Waits until the pool of calls is so.
+    async fn pool_is(&self, what: &str, so: impl Fn(&Pool) -> bool) {
+        until(what, async || {
             let pool = self.deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
-            if pool.in_use == units { Ok(()) } else { Err(format!("{} in use", pool.in_use)) }
+            if so(&pool) { Ok(()) } else { Err(format!("{} in use, peak {}", pool.in_use, pool.peak)) }
         })
         .await;
     }
 
+    /// Waits until so many units are in use.
+    async fn uses(&self, units: u32) {
+        self.pool_is(&format!("{units} units in use"), |pool| pool.in_use == units).await;
+    }
+
     /// Waits until so many units are in use, or more.
     async fn uses_at_least(&self, units: u32) {
-        until(&format!("{units} units in use"), async || {
-            let pool = self.deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
-            if pool.in_use >= units { Ok(()) } else { Err(format!("{} in use", pool.in_use)) }
+        self.pool_is(&format!("{units} units in use"), |pool| pool.in_use >= units).await;
+    }
+
+    /// Waits until the legs with leases are so.
+    async fn legs_are(&self, what: &str, so: impl Fn(&[LeasedLeg]) -> bool) {
+        until(what, async || {
+            let legs = self.deployment.pool().legs().await.map_err(|error| error.to_string())?;
+            let names = || legs.iter().map(|leg| leg.leg.as_str()).collect::<Vec<_>>();
+            if so(&legs) { Ok(()) } else { Err(format!("{:?}", names())) }
         })
         .await;
     }
 
     /// Waits until these legs have leases, and no others.
     async fn holds(&self, wanted: &[&str]) {
-        until(&format!("leases of {wanted:?}"), async || {
-            let legs = self.deployment.pool().legs().await.map_err(|error| error.to_string())?;
-            let found: Vec<_> = legs.iter().map(|leg| leg.leg.as_str()).collect();
-            if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
-        })
-        .await;
+        let what = format!("leases of {wanted:?}");
+        self.legs_are(&what, |legs| legs.iter().map(|leg| leg.leg.as_str()).eq(wanted.iter().copied())).await;
     }
 
     /// Waits until nobody holds anything any more: not the pool, not the node.
@@ -110,6 +118,16 @@ impl Site {
         let peak = self.deployment.pool().calls_pool().await.expect("the pool answers").peak;
         say(format!("{what}: 0 units in use, peak so far {peak}"));
     }
+}
+
+/// Answers at once with these media; ringing first, the two could overtake each other in Kamailio's workers.
+fn answers(media: Media) -> Scenario {
+    Scenario::by("callee").is_called().says("200 OK", media).hears("ACK")
+}
+
+/// Answers, and is hung up on.
+fn talks() -> Scenario {
+    answers(Media::AudioVideo).is_hung_up_on()
 }
 
 /// Figures, which are shown also when all goes well.

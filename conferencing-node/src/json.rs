@@ -2,7 +2,7 @@
 
 mod answers;
 mod requests;
-mod schema;
+pub(crate) mod schema;
 
 pub(crate) use answers::*;
 pub(crate) use requests::*;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use headroom_tests::sip::{Load, Media, Scenario, Sipp, Tally};
-use headroom_tests::{PATIENCE, until};
+use headroom_tests::PATIENCE;
+use headroom_tests::sip::{Load, Media, Scenario, Sipp};
 
-use super::{CONFERENCE, NUMBER, Site, say};
+use super::{CONFERENCE, NUMBER, Site, say, talks};
 
 /// Fifty calls a second, of which one in twenty is given up.
 const RATE: u32 = 50;
@@ -38,16 +38,13 @@ fn during(seconds: u32) -> Load {
     Load { calls: RATE * seconds, rate: RATE, call_ids: "load" }
 }
 
-/// Calls at this rate, with the units in use looked at all the time; `meanwhile` happens among them.
-async fn under_load(
-    site: &mut Site,
-    seconds: u32,
-    meanwhile: impl AsyncFnOnce(&mut Site),
-) -> (Tally, String) {
+/// Calls at this rate for so long; `meanwhile` happens among them. None goes wrong, and nothing is left.
+async fn under_load(seconds: u32, what: &str, meanwhile: impl AsyncFnOnce(&mut Site)) {
+    let mut site = Site::in_real_time(1000, &[]).await;
     let began = Instant::now();
     let callee = Sipp::callee(site.kamailio.gateway(), &callee(), None);
     let caller = site.caller(NUMBER, &call(), during(seconds));
-    meanwhile(site).await;
+    meanwhile(&mut site).await;
     let (status, tally, told) = caller.over().await;
     let code = status.code();
     assert!(matches!(code, Some(0 | 1)), "sipp ended with {status}: {told}");
@@ -63,22 +60,19 @@ async fn under_load(
         pool.capacity
     ));
     assert_eq!(tally.good + tally.failed, u64::from(calls));
-    (tally, told)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_calls_a_second_for_two_minutes_are_admitted_and_nothing_is_left() {
-    let mut site = Site::in_real_time(1000, &[]).await;
-    let (tally, told) = under_load(&mut site, TWO_MINUTES, async |_| {}).await;
     assert_eq!(tally.failed, 0, "{told}");
-    site.is_empty_after("two minutes of calls").await;
+    site.is_empty_after(what).await;
     site.deployment.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fifty_calls_a_second_for_two_minutes_are_admitted_and_nothing_is_left() {
+    under_load(TWO_MINUTES, "two minutes of calls", async |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_call_is_refused_while_the_pool_is_killed_and_started_again_and_it_is_exact_afterwards() {
-    let mut site = Site::in_real_time(1000, &[]).await;
-    let (tally, told) = under_load(&mut site, TWO_MINUTES, async |site| {
+    under_load(TWO_MINUTES, "two minutes of calls, half a minute of them without a pool", async |site| {
         site.uses_at_least(100).await;
         tokio::time::sleep(THIRTY_SECONDS).await;
         site.deployment.kill_management().await;
@@ -86,31 +80,23 @@ async fn no_call_is_refused_while_the_pool_is_killed_and_started_again_and_it_is
         site.deployment.start_management().await.expect("it starts again");
     })
     .await;
-    assert_eq!(tally.failed, 0, "{told}");
-    site.is_empty_after("two minutes of calls, half a minute of them without a pool").await;
-    site.deployment.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_go_on_while_the_node_is_killed_and_what_ended_meanwhile_is_given_back() {
-    let mut site = Site::in_real_time(1000, &[]).await;
-    let (tally, told) = under_load(&mut site, 30, async |site| {
+    under_load(30, "calls of which some began and ended without the node", async |site| {
         site.uses_at_least(100).await;
         site.deployment.kill_node("node-a").await.expect("it runs");
         // Calls begin and end meanwhile: all that are up now are over before it is back.
         tokio::time::sleep(Duration::from_secs(10)).await;
         site.deployment.start_node("node-a").await.expect("it starts again");
         // What began without it is recorded.
-        until("a call that began meanwhile to be recorded", async || {
-            let legs = site.deployment.pool().legs().await.map_err(|error| error.to_string())?;
-            if legs.iter().any(|leg| leg.adopted) { Ok(()) } else { Err(format!("{} legs", legs.len())) }
+        site.legs_are("a call that began meanwhile to be recorded", |legs| {
+            legs.iter().any(|leg| leg.adopted)
         })
         .await;
     })
     .await;
-    assert_eq!(tally.failed, 0, "{told}");
-    site.is_empty_after("calls of which some began and ended without the node").await;
-    site.deployment.stop().await;
 }
 
 /// What takes minutes, at the same time.
@@ -136,11 +122,8 @@ async fn a_replaced_call_stays() {
     site.uses(2).await;
     let new =
         site.caller("4930999", &calls("bert", "Replaces: old-1;to-tag=b1;from-tag=a1\n", 95), named("new"));
-    let answered = async || {
-        let legs = site.deployment.pool().legs().await.map_err(|error| error.to_string())?;
-        if legs.iter().all(|leg| leg.leg.starts_with("new-1")) { Ok(()) } else { Err(format!("{legs:?}")) }
-    };
-    until("the new call to be answered", answered).await;
+    site.legs_are("the new call to be answered", |legs| legs.iter().all(|leg| leg.leg.starts_with("new-1")))
+        .await;
     assert_eq!(site.units().await, 2);
     let both = async || {
         let units = site.units().await;
@@ -152,15 +135,6 @@ async fn a_replaced_call_stays() {
     callee.vanish().await;
     site.is_empty_after("a replaced call that did not end").await;
     site.deployment.stop().await;
-}
-
-fn talks() -> Scenario {
-    Scenario::by("callee")
-        .is_called()
-        .says("180 Ringing", Media::None)
-        .says("200 OK", Media::AudioVideo)
-        .hears("ACK")
-        .is_hung_up_on()
 }
 
 /// Started again it knows its calls; left away, they are orphans.

@@ -5,20 +5,12 @@ use std::time::Duration;
 use headroom_tests::sip::{Load, Media, ONE, Scenario};
 use headroom_tests::until;
 
-use super::{CONFERENCE, NUMBER, Site};
+use super::{CONFERENCE, NUMBER, Site, answers, talks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn callee() -> Scenario {
     Scenario::by("callee")
-}
-
-fn answers(media: Media) -> Scenario {
-    callee().is_called().says("180 Ringing", Media::None).says("200 OK", media).hears("ACK")
-}
-
-fn talks() -> Scenario {
-    answers(Media::AudioVideo).is_hung_up_on()
 }
 
 fn calls() -> Scenario {
@@ -93,11 +85,7 @@ async fn a_caller_who_gives_up_while_the_pool_is_asked_leaves_nothing_behind() {
     let caller = site.caller(NUMBER, &gives_up, named("early"));
     caller.done().await;
     headroom_deploy::process::signal(pool, rustix::process::Signal::CONT);
-    until("what was granted to go back", async || {
-        let pool = site.deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
-        if pool.peak >= 2 { Ok(()) } else { Err(format!("peak {}", pool.peak)) }
-    })
-    .await;
+    site.pool_is("what was granted to go back", |pool| pool.peak >= 2).await;
     site.is_empty_after("a call given up while it was asked for").await;
     site.kamailio.kill().await;
     site.deployment.stop().await;

@@ -109,11 +109,11 @@ pub(crate) fn sync(tx: &mut Tx<'_, Node>, now: Now, source: &SourceId, as_of: u6
     let listed: BTreeSet<_> = legs.iter().collect();
     let (state, volatile) = (tx.state(), tx.volatile());
     let just_granted = |leg: &LegId| {
-        // One that was granted before a restart may have been so right before.
         let again = volatile.asked_again.get(leg);
         if again.is_some_and(|(at, revision)| as_of <= *revision && now.boot.since(*at) < UNDELIVERED_FOR) {
             return true;
         }
+        // One that was granted before a restart may have been so right before.
         let at = volatile.granted_at.get(leg).copied().unwrap_or(volatile.started);
         let span = if state.undelivered.contains(leg) { UNDELIVERED_FOR } else { GRANTED_FOR };
         now.boot.since(at) < span

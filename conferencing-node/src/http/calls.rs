@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use conferencing_core::Decision;
 
 use super::App;
-use super::refusal::{Answer, Body, Refusal, Segment, ok, read, segment};
+use super::refusal::{Answer, Body, CallPath, OfBody, OfPath, Refusal, Segment, ok, read, segment};
 use crate::json;
 
 /// May these legs begin? All of them or none.
@@ -17,15 +17,11 @@ use crate::json;
     request_body = json::CallBody,
     responses(
         (status = 200, description = "The legs may run.", body = json::GrantedBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
         (status = 403, description = "They may not.", body = json::DeniedBody),
         (status = 409, description = "A leg has ended within the last minute (`released`), an administrator wants it \
                                       ended (`revoked`), or it runs in another call (`conflict`).",
          body = json::ProblemBody),
-        (status = 413, description = "The body is too large.", body = json::ProblemBody),
-        (status = 422, description = "It cannot be judged as it was put.", body = json::ProblemBody),
-        (status = 503, description = "Too much to do; `Retry-After` says when to ask again.",
-         body = json::ProblemBody),
+        OfBody,
     )
 )]
 pub(super) async fn admit(State(agent): App, body: Body) -> Answer {
@@ -48,12 +44,10 @@ pub(super) async fn admit(State(agent): App, body: Body) -> Answer {
 #[utoipa::path(
     delete,
     path = "/v1/calls/{call}",
-    params(("call" = String, Path, description = "The call.", min_length = 1, max_length = 255,
-             pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")),
+    params(CallPath),
     responses(
         (status = 200, description = "They have ended.", body = json::EndedBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
-        (status = 503, description = "The node is ending.", body = json::ProblemBody),
+        OfPath,
     )
 )]
 pub(super) async fn end_call(State(agent): App, call: Segment) -> Answer {

@@ -13,26 +13,21 @@ use headroom_core::call::MAX_LEGS;
 
 use super::App;
 use super::reader::{Asked, Reader, reader};
-use super::refusal::{Answer, Body, Refusal, Segment, ok, read, segment};
+use super::refusal::{Answer, Body, LegPath, OfBody, OfPath, Refusal, Segment, ok, read, segment};
 use crate::json;
 
 /// May this leg change its media?
 #[utoipa::path(
     patch,
     path = "/v1/legs/{leg}",
-    params(("leg" = String, Path, description = "The leg.", min_length = 1, max_length = 255,
-             pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")),
+    params(LegPath),
     request_body = json::ChangeBody,
     responses(
         (status = 200, description = "The change may happen.", body = json::LegDecisionBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
         (status = 403, description = "The leg keeps what it has.", body = json::LegDecisionBody),
         (status = 404, description = "No such leg runs here.", body = json::ProblemBody),
         (status = 409, description = "The leg has ended.", body = json::ProblemBody),
-        (status = 413, description = "The body is too large.", body = json::ProblemBody),
-        (status = 422, description = "It cannot be judged as it was put.", body = json::ProblemBody),
-        (status = 503, description = "Too much to do; `Retry-After` says when to ask again.",
-         body = json::ProblemBody),
+        OfBody,
     )
 )]
 pub(super) async fn change(State(agent): App, leg: Segment, body: Body) -> Answer {
@@ -62,11 +57,7 @@ pub(super) async fn change(State(agent): App, leg: Segment, body: Body) -> Answe
     request_body = json::ChangesBody,
     responses(
         (status = 200, description = "A decision for each.", body = json::LegDecisionsBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
-        (status = 413, description = "The body is too large.", body = json::ProblemBody),
-        (status = 422, description = "It cannot be judged as it was put.", body = json::ProblemBody),
-        (status = 503, description = "Too much to do; `Retry-After` says when to ask again.",
-         body = json::ProblemBody),
+        OfBody,
     )
 )]
 pub(super) async fn change_many(State(agent): App, body: Body) -> Answer {
@@ -92,12 +83,10 @@ pub(super) async fn change_many(State(agent): App, body: Body) -> Answer {
 #[utoipa::path(
     delete,
     path = "/v1/legs/{leg}",
-    params(("leg" = String, Path, description = "The leg.", min_length = 1, max_length = 255,
-             pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")),
+    params(LegPath),
     responses(
         (status = 200, description = "They have ended.", body = json::EndedBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
-        (status = 503, description = "The node is ending.", body = json::ProblemBody),
+        OfPath,
     )
 )]
 pub(super) async fn end_leg(State(agent): App, leg: Segment) -> Answer {
@@ -112,7 +101,7 @@ pub(super) async fn end_leg(State(agent): App, leg: Segment) -> Answer {
     params(Asked),
     responses(
         (status = 200, description = "The legs.", body = json::LegsBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
+        OfPath,
     )
 )]
 pub(super) async fn list(State(agent): App, uri: Uri) -> Answer {
@@ -139,11 +128,7 @@ pub(super) async fn list(State(agent): App, uri: Uri) -> Answer {
     request_body = json::SyncBody,
     responses(
         (status = 200, description = "They are in line.", body = json::SyncedBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
-        (status = 413, description = "The body is too large.", body = json::ProblemBody),
-        (status = 422, description = "`as_of` has not been reached.", body = json::ProblemBody),
-        (status = 503, description = "Too much to do; `Retry-After` says when to ask again.",
-         body = json::ProblemBody),
+        OfBody,
     )
 )]
 pub(super) async fn sync(State(agent): App, body: Body) -> Answer {

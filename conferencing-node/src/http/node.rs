@@ -10,7 +10,7 @@ use futures::StreamExt;
 
 use super::App;
 use super::reader::{Asked, Reader, asked, reader};
-use super::refusal::{Answer, ok};
+use super::refusal::{Answer, OfPath, ok};
 use crate::json;
 use crate::revocations::revocations;
 
@@ -23,9 +23,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
     params(Asked),
     responses(
         (status = 200, description = "The status.", body = json::StatusBody),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
-        (status = 503, description = "Too much to do; `Retry-After` says when to ask again.",
-         body = json::ProblemBody),
+        OfPath,
     )
 )]
 pub(super) async fn status(State(agent): App, uri: Uri) -> Answer {
@@ -40,7 +38,7 @@ pub(super) async fn status(State(agent): App, uri: Uri) -> Answer {
     path = "/v1/drain",
     responses(
         (status = 200, description = "It is so, durably.", body = json::DrainingBody),
-        (status = 503, description = "The node is ending.", body = json::ProblemBody),
+        OfPath,
     )
 )]
 pub(super) async fn drain(State(agent): App) -> Answer {
@@ -54,7 +52,7 @@ pub(super) async fn drain(State(agent): App) -> Answer {
     path = "/v1/drain",
     responses(
         (status = 200, description = "It is so, durably.", body = json::DrainingBody),
-        (status = 503, description = "The node is ending.", body = json::ProblemBody),
+        OfPath,
     )
 )]
 pub(super) async fn undrain(State(agent): App) -> Answer {
@@ -70,7 +68,7 @@ pub(super) async fn undrain(State(agent): App) -> Answer {
     responses(
         (status = 200, description = "Events `revoked`; their data is JSON.", body = json::RevokedBody,
          content_type = "text/event-stream"),
-        (status = 400, description = "Malformed.", body = json::ProblemBody),
+        OfPath,
     )
 )]
 pub(super) async fn events(State(agent): App, uri: Uri) -> Answer {

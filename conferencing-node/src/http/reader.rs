@@ -9,6 +9,7 @@ use headroom_shared::convert::FieldError;
 
 use super::refusal::Refusal;
 use crate::agent::Agent;
+use crate::json;
 
 /// Who reads, as the query says.
 #[derive(serde::Deserialize, utoipa::IntoParams)]
@@ -16,7 +17,7 @@ use crate::agent::Agent;
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// The media server that reads: only its legs are told.
-    #[param(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[param(schema_with = json::schema::text)]
     source: Option<String>,
     /// The reader is no media server: none shows life, and none counts as told of revoked legs.
     observer: Option<bool>,

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use headroom_core::IdError;
 use headroom_shared::committer::SubmitError;
 use headroom_shared::convert::FieldError;
+use utoipa::{IntoParams, IntoResponses};
 
 use crate::agent::AgentError;
 use crate::json;
@@ -22,7 +23,57 @@ pub const MAX_BODY: usize = 4 * 1024 * 1024;
 /// How much of a body that is too large is read before the connection closes.
 const DRAINED: usize = 64 * 1024 * 1024;
 
+/// How a request with a body can be refused, besides what its own answer says.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "describes answers, and is none")]
+pub(super) enum OfBody {
+    /// Malformed.
+    #[response(status = 400)]
+    Malformed(json::ProblemBody),
+    /// The body is too large.
+    #[response(status = 413)]
+    TooLarge(json::ProblemBody),
+    /// It cannot be judged as it was put.
+    #[response(status = 422)]
+    Invalid(json::ProblemBody),
+    /// Too much to do; `Retry-After` says when to ask again.
+    #[response(status = 503)]
+    Overloaded(json::ProblemBody),
+}
+
+/// How a request without a body can be refused.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "describes answers, and is none")]
+pub(super) enum OfPath {
+    /// Malformed.
+    #[response(status = 400)]
+    Malformed(json::ProblemBody),
+    /// Too much to do, and `Retry-After` says when to ask again; or the node is ending.
+    #[response(status = 503)]
+    Unavailable(json::ProblemBody),
+}
+
 pub(super) type Segment = Result<Path<String>, PathRejection>;
+
+/// A leg in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "describes a path, which is read as a whole")]
+pub(super) struct LegPath {
+    /// The leg.
+    #[param(schema_with = json::schema::id)]
+    leg: String,
+}
+
+/// A call in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "describes a path, which is read as a whole")]
+pub(super) struct CallPath {
+    /// The call.
+    #[param(schema_with = json::schema::id)]
+    call: String,
+}
 
 /// A refusal.
 pub(super) struct Refusal {

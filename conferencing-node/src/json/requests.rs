@@ -177,7 +177,7 @@ pub(crate) struct LegBody {
     #[schema(schema_with = schema::direction)]
     direction: Direction,
     /// What it sends or receives.
-    #[schema(inline = false, value_type = MediaBody)]
+    #[schema(value_type = MediaBody)]
     media: Object<MediaBody>,
     /// The node that runs it, when that is another one.
     #[serde(default, deserialize_with = "optional_text")]

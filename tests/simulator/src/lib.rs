@@ -27,6 +27,7 @@ pub mod say;
 pub mod scene;
 pub mod story;
 mod strike;
+mod unheard;
 mod unruly;
 pub mod uplink;
 pub mod vendor;

@@ -63,7 +63,7 @@ pub async fn serve(folder: &Folder, flags: &cli::Serve, json: bool) -> anyhow::R
     // The register first: only who has it may take the socket's place.
     let (office, committer) = Office::open(folder).await?;
     let socket = rpc::bind(Listen::unix(folder.socket())).await?;
-    let public = rpc::bind(Listen::tls(settings.listen, tls::plain_server(&certificate))).await?;
+    let public = rpc::bind(Listen::tls(settings.listen, tls::plain_server(&certificate)?)).await?;
     let endpoints =
         Endpoints::of_this_process().with("grpc", public.address()).with("socket", socket.address());
     tracing::info!(grpc = public.address(), socket = socket.address(), "serving");

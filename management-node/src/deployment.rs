@@ -245,8 +245,10 @@ impl Deployment {
     }
 
     /// TLS for the nodes' port: only certificates of this deployment's authority.
-    #[must_use]
-    pub fn mutual_tls(&self) -> tonic::transport::ServerTlsConfig {
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn mutual_tls(&self) -> Result<tls::ServerTls, TlsError> {
         tls::mutual_server(&self.server, &self.authority.certificate)
     }
 

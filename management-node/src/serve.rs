@@ -58,7 +58,7 @@ pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
     let key = deployment.machine_key(pool.view().state.site.certificate.is_some())?;
     let licensing = Arc::new(Licensing::new(pool.clone(), Arc::clone(&deployment), key, client));
 
-    let nodes = rpc::bind(Listen::tls(config.listen, deployment.mutual_tls())).await?;
+    let nodes = rpc::bind(Listen::tls(config.listen, deployment.mutual_tls()?)).await?;
     let local = rpc::bind(Listen::unix(deployment.socket())).await?;
     let watched = rpc::bind(Listen::tcp(config.metrics)).await?;
     let endpoints = Endpoints::of_this_process()

@@ -4,6 +4,7 @@
 //! served; [`Bound::serve`] serves until [`Shutdown`] and then drains for a bounded time, because a
 //! client that opened a TLS connection and never speaks would hold it for ever.
 
+mod handshakes;
 mod unix;
 
 use std::future::Future;
@@ -16,11 +17,12 @@ use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::service::Routes;
+use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
-use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
 
 use crate::print::causes;
+use crate::tls::ServerTls;
 
 pub use unix::{ConnectError, unix_channel, within};
 
@@ -43,7 +45,7 @@ pub enum Listen {
         /// The address.
         address: SocketAddr,
         /// TLS, when it is used.
-        tls: Option<ServerTlsConfig>,
+        tls: Option<ServerTls>,
     },
     /// A Unix socket, for its owner only.
     Unix {
@@ -61,7 +63,7 @@ impl Listen {
 
     /// TCP with TLS.
     #[must_use]
-    pub const fn tls(address: SocketAddr, tls: ServerTlsConfig) -> Self {
+    pub const fn tls(address: SocketAddr, tls: ServerTls) -> Self {
         Self::Tcp { address, tls: Some(tls) }
     }
 
@@ -117,14 +119,6 @@ pub enum BindError {
 /// Why serving ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The certificate or key does not fit.
-    #[error("cannot serve TLS on {address}: {why}")]
-    Tls {
-        /// Where.
-        address: String,
-        /// What the library says.
-        why: String,
-    },
     /// The listener failed.
     #[error("serving {address} ended: {why}")]
     Ended {
@@ -223,7 +217,7 @@ pub struct Bound {
 
 #[derive(Debug)]
 enum Listener {
-    Tcp(tokio::net::TcpListener, SocketAddr, Option<ServerTlsConfig>),
+    Tcp(tokio::net::TcpListener, SocketAddr, Option<ServerTls>),
     Unix(unix::Socket),
 }
 
@@ -297,7 +291,7 @@ impl Bound {
 pub async fn serve_incoming<I, IO>(
     incoming: I,
     address: &str,
-    tls: Option<ServerTlsConfig>,
+    tls: Option<ServerTls>,
     routes: impl Into<Routes>,
     patience: Patience,
     shutdown: &Shutdown,
@@ -306,14 +300,6 @@ where
     I: Stream<Item = io::Result<IO>> + Send,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let mut server = server(patience);
-    if let Some(tls) = tls {
-        let wrong = |error: tonic::transport::Error| ServeError::Tls {
-            address: address.to_owned(),
-            why: causes(&error),
-        };
-        server = server.tls_config(tls).map_err(wrong)?;
-    }
     // Without a pause, a process that is out of file descriptors would spin on this error.
     let incoming = incoming.then(async |connection| {
         if let Err(error) = &connection {
@@ -322,7 +308,16 @@ where
         }
         connection
     });
-    let serving = server.add_routes(routes.into()).serve_with_incoming_shutdown(incoming, shutdown.wait());
+    let server = server(patience).add_routes(routes.into());
+    let serving = async {
+        match tls {
+            Some(tls) => {
+                let incoming = handshakes::taken(incoming, &tls);
+                server.serve_with_incoming_shutdown(incoming, shutdown.wait()).await
+            }
+            None => server.serve_with_incoming_shutdown(incoming, shutdown.wait()).await,
+        }
+    };
     let deadline = async {
         shutdown.wait().await;
         tokio::time::sleep(patience.drain).await;

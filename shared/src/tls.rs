@@ -8,15 +8,20 @@ mod files;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use headroom_core::{IdError, NodeName};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SerialNumber,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 pub use files::{check_new, write_public, write_secret};
 
@@ -25,7 +30,8 @@ pub const MANAGEMENT_NAME: &str = "management-node";
 /// Years an authority and what it issues are valid; revocation is by enrolment, not by expiry.
 pub const YEARS: i16 = 10;
 
-const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long two sides may take to agree on TLS.
+pub(crate) const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Why certificates cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,9 @@ pub enum TlsError {
         /// What the reader says.
         why: String,
     },
+    /// A certificate and key with which nothing can be served.
+    #[error("TLS cannot be served with the certificate and key: {0}")]
+    Serve(String),
     /// A bundle that cannot be used.
     #[error("the node bundle cannot be used: {0}")]
     Bundle(String),
@@ -220,16 +229,60 @@ pub fn certificate_der(text: &str, what: &str) -> Result<Vec<u8>, TlsError> {
     Ok(block.into_contents())
 }
 
+/// TLS as a server speaks it: HTTP/2 and HTTP/1.1.
+#[derive(Clone)]
+pub struct ServerTls(Arc<ServerConfig>);
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerTls")
+    }
+}
+
+impl ServerTls {
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0)
+    }
+
+    fn new(
+        server: &Credentials,
+        builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> Result<Self, TlsError> {
+        let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).map_err(unserved)?;
+        let mut config =
+            builder.with_single_cert(certificates(&server.certificate)?, key).map_err(unserved)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+fn unserved(why: impl std::fmt::Display) -> TlsError {
+    TlsError::Serve(why.to_string())
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(unserved)
+}
+
 /// A server that admits only clients with a certificate of `authority`.
-#[must_use]
-pub fn mutual_server(server: &Credentials, authority: &str) -> ServerTlsConfig {
-    plain_server(server).client_ca_root(Certificate::from_pem(authority))
+///
+/// # Errors
+/// [`TlsError::Serve`].
+pub fn mutual_server(server: &Credentials, authority: &str) -> Result<ServerTls, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authority)? {
+        roots.add(certificate).map_err(unserved)?;
+    }
+    let verifier = WebPkiClientVerifier::builder(roots.into()).build().map_err(unserved)?;
+    ServerTls::new(server, ServerConfig::builder().with_client_cert_verifier(verifier))
 }
 
 /// A server that admits anybody.
-#[must_use]
-pub fn plain_server(server: &Credentials) -> ServerTlsConfig {
-    ServerTlsConfig::new().identity(server.identity()).timeout(HANDSHAKE)
+///
+/// # Errors
+/// [`TlsError::Serve`].
+pub fn plain_server(server: &Credentials) -> Result<ServerTls, TlsError> {
+    ServerTls::new(server, ServerConfig::builder().with_no_client_auth())
 }
 
 /// A client that trusts `authority` for the server named `name`, whatever the address.

@@ -149,7 +149,7 @@ pub(crate) async fn serve(folder: &std::path::Path) -> Result<()> {
     let shutdown = Shutdown::on_signal()?;
     let (authority, server) = (Credentials::load(folder, "authority")?, Credentials::load(folder, "server")?);
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let lease = rpc::bind(Listen::tls(any, mutual_server(&server, &authority.certificate))).await?;
+    let lease = rpc::bind(Listen::tls(any, mutual_server(&server, &authority.certificate)?)).await?;
     let node = rpc::bind(Listen::tcp(any)).await?;
     let (for_lease, _) = with_standard_services(Routes::new(LeaseServiceServer::new(Lease)), &[]).await?;
     let http = Router::new().route("/v1/calls", post(admit)).route("/v1/legs/{leg}", delete(end));

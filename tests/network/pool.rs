@@ -7,12 +7,11 @@ use headroom_core::{Millis, NodeName};
 use headroom_shared::committer::{Handle, View};
 use headroom_shared::memory_log::MemoryLog;
 use headroom_shared::rpc::{Patience, Shutdown, serve_incoming};
-use headroom_shared::tls::{self, MANAGEMENT_NAME, NodeBundle};
+use headroom_shared::tls::{self, MANAGEMENT_NAME, NodeBundle, ServerTls};
 use headroom_simulator::licenses;
 use management_core::{BootId, CertificateHash, Command, Installed, LiveView, PoolMachine, Reply, Settings};
 use management_node::serve::{Machine, begin, routes_for_nodes, tick};
 use tokio::sync::watch;
-use tonic::transport::ServerTlsConfig;
 
 use crate::wire::{HostClock, incoming};
 
@@ -35,7 +34,7 @@ pub(crate) struct PoolHost {
     pub(crate) log: Arc<MemoryLog>,
     license: License,
     enrolled: Vec<(NodeName, CertificateHash)>,
-    tls: ServerTlsConfig,
+    tls: ServerTls,
     /// Of the newest process.
     handle: Mutex<Option<Handle<PoolMachine>>>,
 }
@@ -54,7 +53,7 @@ impl PoolHost {
             NodeBundle::new(&name, &address, &authority.certificate, node)
         });
         let bundles = bundles.collect();
-        let tls = tls::mutual_server(&server, &authority.certificate);
+        let tls = tls::mutual_server(&server, &authority.certificate).expect("TLS");
         let log = Arc::new(MemoryLog::new(1));
         (Arc::new(Self { log, license, enrolled, tls, handle: Mutex::default() }), bundles)
     }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use headroom_tests::PATIENCE;
 use headroom_tests::sip::{Load, Media, Scenario, Sipp};
+use headroom_tests::{PATIENCE, until};
 
 use super::{CONFERENCE, NUMBER, Site, say, talks};
 
@@ -122,8 +122,10 @@ async fn a_replaced_call_stays() {
     site.uses(2).await;
     let new =
         site.caller("4930999", &calls("bert", "Replaces: old-1;to-tag=b1;from-tag=a1\n", 95), named("new"));
-    site.legs_are("the new call to be answered", |legs| legs.iter().all(|leg| leg.leg.starts_with("new-1")))
-        .await;
+    site.legs_are("the new call to be answered", |legs| {
+        legs.len() == 2 && legs.iter().all(|leg| leg.leg.starts_with("new-1"))
+    })
+    .await;
     assert_eq!(site.units().await, 2);
     let both = async || {
         let units = site.units().await;
@@ -144,8 +146,18 @@ async fn a_kamailio_is_killed() {
     let calls = |lasts| Scenario::by("anna").invites(Media::AudioVideo).answered().waits(lasts).hangs_up();
     let five = |call_ids| Load { calls: 5, rate: 10, call_ids };
 
+    // A call that has reached the conference is one whose grant Kamailio knows of.
+    let reached = async |calls: u64| {
+        until("calls to reach the conference", async || match conference.called() {
+            called if called == calls => Ok(()),
+            called => Err(format!("{called} calls")),
+        })
+        .await;
+    };
+
     let caller = site.caller(CONFERENCE, &calls(Duration::from_secs(15)), five("go-on"));
     site.uses(5).await;
+    reached(5).await;
     site.kamailio.kill().await;
     site.kamailio.start_again().await;
     assert!(site.kamailio.logged().contains("headroom: 5 legs go on from before"));
@@ -160,6 +172,7 @@ async fn a_kamailio_is_killed() {
     site.deployment.start_node("node-a").await.expect("it starts");
     let caller = site.caller(CONFERENCE, &calls(Duration::from_secs(600)), five("orphans"));
     site.uses(5).await;
+    reached(10).await;
     site.kamailio.kill().await;
     caller.vanish().await;
     conference.vanish().await;

@@ -4,7 +4,6 @@ mod kamailio;
 mod scenario;
 
 use std::net::UdpSocket;
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use headroom_deploy::process;
@@ -135,7 +134,14 @@ impl Sipp {
         let status = tokio::time::timeout(PATIENCE * 4, self.child.wait()).await;
         let status =
             status.unwrap_or_else(|_| panic!("sipp does not end: {}", self.told())).expect("sipp's end");
-        (status, Tally::read(&self.folder.path().join("statistics")), self.told())
+        let tally = Tally { good: self.counted("SuccessfulCall(C)"), failed: self.counted("FailedCall(C)") };
+        (status, tally, self.told())
+    }
+
+    /// Calls that have reached it so far.
+    #[must_use]
+    pub fn called(&self) -> u64 {
+        self.counted("IncomingCall(C)")
     }
 
     /// Ends it at once, as somebody who vanishes.
@@ -144,6 +150,17 @@ impl Sipp {
     /// When it cannot be ended.
     pub async fn vanish(mut self) {
         self.child.kill().await.expect("sipp ends");
+    }
+
+    /// What sipp wrote last in a column of its statistics; it writes each second.
+    fn counted(&self, name: &str) -> u64 {
+        let text = std::fs::read_to_string(self.folder.path().join("statistics")).unwrap_or_default();
+        let mut lines = text.lines();
+        let mut names = lines.next().unwrap_or_default().split(';');
+        let last = lines.last().unwrap_or_default();
+        let number =
+            names.position(|found| found == name).and_then(|at| last.split(';').nth(at)?.parse().ok());
+        number.unwrap_or_default()
     }
 
     fn told(&self) -> String {
@@ -160,18 +177,4 @@ pub struct Tally {
     pub good: u64,
     /// Calls that did not.
     pub failed: u64,
-}
-
-impl Tally {
-    fn read(file: &PathBuf) -> Self {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let mut lines = text.lines();
-        let names: Vec<_> = lines.next().unwrap_or_default().split(';').collect();
-        let last: Vec<_> = lines.last().unwrap_or_default().split(';').collect();
-        let number = |name: &str| {
-            let at = names.iter().position(|found| *found == name);
-            at.and_then(|at| last.get(at)?.parse().ok()).unwrap_or_default()
-        };
-        Self { good: number("SuccessfulCall(C)"), failed: number("FailedCall(C)") }
-    }
 }

@@ -45,7 +45,7 @@ async fn only_a_client_with_a_certificate_of_the_authority_is_admitted() {
     let authority = tls::make_authority("test").expect("an authority");
     let server = tls::issue_server(&authority, tls::MANAGEMENT_NAME, &[]).expect("a certificate");
     let shutdown = Shutdown::default();
-    let config = tls::mutual_server(&server, &authority.certificate);
+    let config = tls::mutual_server(&server, &authority.certificate).expect("TLS");
     let (address, running) = start(Listen::tls(any(), config), &shutdown).await;
     let node = NodeName::new("a").expect("a name");
     let ask = async |trusted: &tls::Credentials, shown: Option<&tls::Credentials>| {
@@ -73,7 +73,8 @@ async fn a_silent_client_does_not_keep_a_server_from_ending() {
     let authority = tls::make_authority("test").expect("an authority");
     let server = tls::issue_server(&authority, "x", &[]).expect("a certificate");
     let shutdown = Shutdown::default();
-    let (address, running) = start(Listen::tls(any(), tls::plain_server(&server)), &shutdown).await;
+    let config = tls::plain_server(&server).expect("TLS");
+    let (address, running) = start(Listen::tls(any(), config), &shutdown).await;
     let (plain, running_plain) = start(Listen::tcp(any()), &shutdown).await;
     let _silent = tokio::net::TcpStream::connect(&address).await.expect("a connection");
     let _silent_too = tokio::net::TcpStream::connect(&plain).await.expect("a connection");
@@ -133,6 +134,38 @@ async fn http_1_is_answered_on_the_same_port() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    shutdown.trigger();
+    running.await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_http_1_only_is_served_over_tls_and_a_slow_handshake_holds_up_nobody() {
+    tls::install_provider();
+    let authority = tls::make_authority("test").expect("an authority");
+    let server = tls::issue_server(&authority, "x", &[]).expect("a certificate");
+    let shutdown = Shutdown::default();
+    let config = tls::plain_server(&server).expect("TLS");
+    let (address, running) = start(Listen::tls(any(), config), &shutdown).await;
+    let _silent = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = tls::certificate_der(&authority.certificate, "the authority").expect("a certificate");
+    roots.add(certificate.into()).expect("an authority");
+    for alpn in [vec![], vec![b"http/1.1".to_vec()]] {
+        let mut config =
+            rustls::ClientConfig::builder().with_root_certificates(roots.clone()).with_no_client_auth();
+        config.alpn_protocols = alpn;
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        let connection = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        let name = "x".try_into().expect("a name");
+        let mut stream = connector.connect(name, connection).await.expect("TLS");
+        stream
+            .write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    }
     shutdown.trigger();
     running.await.expect("no panic").expect("a clean end");
 }

@@ -150,7 +150,8 @@ fn asked_again<'a>(tx: &mut Tx<'_, Node>, now: Now, legs: impl Iterator<Item = &
 /// in doubt.
 pub(crate) fn confirm<'a>(tx: &mut Tx<'_, Node>, legs: impl Iterator<Item = &'a LegId>) {
     let state = tx.state();
-    let in_doubt = |leg: &LegId| state.undelivered.contains(leg) || state.unconfirmed.contains(leg);
+    let doubts = [&state.undelivered, &state.unconfirmed, &state.doubtful];
+    let in_doubt = |leg: &LegId| doubts.iter().any(|legs| legs.contains(leg));
     let legs: Vec<_> = legs.filter(|leg| in_doubt(leg)).cloned().collect();
     if !legs.is_empty() {
         tx.emit(Event::Confirmed { legs });
@@ -255,6 +256,17 @@ pub(crate) fn decide_call(tx: &mut Tx<'_, Node>, now: Now, call: &Call) -> Decis
         Some(reason) => deny(tx, now, call.clone(), reason),
         None => Decision::Granted(grant(tx, now, call, None)),
     }
+}
+
+/// Why a call that has yet to begin may not. It is asked for again, or told, once it begins.
+pub(crate) fn foresee(tx: &mut Tx<'_, Node>, now: Now, call: Call) -> Option<DenialReason> {
+    let (state, volatile) = (tx.state(), tx.volatile());
+    let draining = state.counters.draining.then_some(DenialReason::Draining);
+    let full = |(feature, units): (Feature, Units)| !units.is_zero() && known_full(volatile, now, &feature);
+    let full = added(state, &call).into_iter().any(full).then_some(DenialReason::InsufficientLicenses);
+    let reason = draining.or_else(|| standing(tx, now).err()).or(full)?;
+    deny(tx, now, call, reason);
+    Some(reason)
 }
 
 fn deny(tx: &mut Tx<'_, Node>, now: Now, call: Call, reason: DenialReason) -> Decision {

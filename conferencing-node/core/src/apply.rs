@@ -30,6 +30,7 @@ impl State {
                 for leg in legs {
                     self.undelivered.remove(leg);
                     self.unconfirmed.remove(leg);
+                    self.doubtful.remove(leg);
                 }
             }
             Event::Changed { leg, media, charge } => {
@@ -88,13 +89,23 @@ impl State {
             Event::PastWithdrawn { number } => self.drop_past(*number),
             Event::Draining { on } => self.counters.draining = *on,
             Event::Counters { counters } => self.counters = counters.clone(),
-            Event::Leg { record, undelivered, unconfirmed } => {
+            Event::Heard { source, heard } => {
+                self.feeds.insert(source.clone(), *heard);
+            }
+            Event::Doubted { source } => {
+                let legs = self.legs.values().filter(|record| record.source() == source);
+                self.doubtful.extend(legs.map(|record| record.id().clone()));
+            }
+            Event::Leg { record, undelivered, unconfirmed, doubtful } => {
                 self.put(record.clone());
                 if *undelivered {
                     self.undelivered.insert(record.id().clone());
                 }
                 if *unconfirmed {
                     self.unconfirmed.insert(record.id().clone());
+                }
+                if *doubtful {
+                    self.doubtful.insert(record.id().clone());
                 }
             }
             Event::Ending { leg, ending } => self.put_ending(leg, ending.clone()),
@@ -163,6 +174,7 @@ impl State {
         if let Some(record) = record {
             self.undelivered.remove(leg);
             self.unconfirmed.remove(leg);
+            self.doubtful.remove(leg);
             let unheld = record.held.is_none() && !record.revoked;
             // A replaced leg is released even when its unit has moved already: that is no error, and
             // a pool that did not move it hears of the end this way. Where the end of an earlier leg of its id is

@@ -2,6 +2,7 @@
 
 use headroom_core::{Call, CallId, DenialReason, LeaseId, LegId, Media, Millis, NodeName, SourceId, Units};
 
+use crate::feed::FeedEvent;
 use crate::state::Nonce;
 use crate::status::Status;
 use crate::uplink::{Failure, Next, RequestId, Response};
@@ -38,6 +39,16 @@ pub enum Command {
     /// These legs run already, by their media server's own decision.
     Adopt {
         /// The call and its legs.
+        call: Call,
+    },
+    /// A platform tells what happened.
+    Feed {
+        /// The events, in order.
+        events: Vec<FeedEvent>,
+    },
+    /// May a call begin, as far as is known here? The pool is not asked, and nothing is counted.
+    Foresee {
+        /// The call.
         call: Call,
     },
     /// May these legs change their media? Each is decided alone.
@@ -260,6 +271,8 @@ pub enum Reply {
         /// Until when, since boot; then the question is to be expired.
         until: Millis,
     },
+    /// Why a call may not begin, if it may not.
+    Foreseen(Option<DenialReason>),
     /// Verdicts, in the order of the changes.
     Legs(Vec<LegVerdict>),
     /// Legs ended.

@@ -3,9 +3,11 @@
 use headroom_core::call::RunningLeg;
 use headroom_core::{
     Call, CallId, CallInfo, Charge, DenialReason, LeaseId, Leg, LegId, Media, Millis, NodeName, Position,
+    SourceId,
 };
 use minicbor::{Decode, Encode};
 
+use crate::feed::Heard;
 use crate::grace::Grace;
 use crate::state::{Counters, Ending, LegRecord, Nonce};
 use headroom_core::time::BootId;
@@ -271,6 +273,10 @@ pub enum Event {
         /// It was granted before a restart and not named since.
         #[n(2)]
         unconfirmed: bool,
+        /// Its end may have been told and not heard.
+        #[n(3)]
+        #[cbor(default)]
+        doubtful: bool,
     },
     /// In a snapshot: a leg that ended and may be held.
     #[n(18)]
@@ -309,6 +315,23 @@ pub enum Event {
         /// Its number.
         #[n(0)]
         number: u64,
+    },
+    /// A feed was heard up to here.
+    #[n(23)]
+    Heard {
+        /// The machine that tells.
+        #[n(0)]
+        source: SourceId,
+        /// How far.
+        #[n(1)]
+        heard: Heard,
+    },
+    /// Something a source told was not heard: of none of its legs it is certain that they still run.
+    #[n(24)]
+    Doubted {
+        /// The source.
+        #[n(0)]
+        source: SourceId,
     },
     /// In a snapshot: a past event.
     #[n(20)]

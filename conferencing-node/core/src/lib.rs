@@ -17,6 +17,7 @@ pub mod command;
 pub mod dead;
 pub mod event;
 mod failure;
+pub mod feed;
 pub mod grace;
 pub mod machine;
 mod mutation;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use command::{AskId, Command, Conflict, Decision, Granted, GrantedLeg, LegVerdict, Outcome, Reply};
 pub use event::{Event, PastEvent, PastKind, Why};
+pub use feed::{FeedEvent, Happened, Heard};
 pub use grace::{Grace, Reading};
 pub use headroom_core::time::BootId;
 pub use machine::Node;

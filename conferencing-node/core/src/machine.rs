@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::grace::Reading;
 use crate::state::State;
 use crate::volatile::Volatile;
-use crate::{admit, answer, asks, prepare, reconcile, status, tick};
+use crate::{admit, answer, asks, feed, prepare, reconcile, status, tick};
 
 /// The clocks are saved along with other changes at most so often.
 const SAVE_WITH_OTHERS: Millis = Millis::SECOND;
@@ -56,6 +56,8 @@ impl Machine for Node {
             // its legs finds nothing, and they would stay.
             Command::Admit { .. }
             | Command::Adopt { .. }
+            | Command::Feed { .. }
+            | Command::Foresee { .. }
             | Command::UpdateLegs { .. }
             | Command::EndLegs { .. }
             | Command::EndCall { .. } => Class::Allocate,
@@ -94,6 +96,8 @@ fn decide(tx: &mut Tx<'_, Node>, now: Now, command: Command) -> Reply {
         }
         Command::Admit { ask, call } => admit::admit(tx, now, ask, call),
         Command::Adopt { call } => Reply::Decided(admit::adopt(tx, now, &call)),
+        Command::Feed { events } => feed::feed(tx, now, events),
+        Command::Foresee { call } => Reply::Foreseen(admit::foresee(tx, now, call)),
         Command::UpdateLegs { legs } => admit::update_legs(tx, now, legs),
         Command::EndLegs { legs } => asks::end_legs(tx, now, legs),
         Command::EndCall { call } => {

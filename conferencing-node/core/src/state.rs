@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 
 use crate::dead::DeadIds;
 use crate::event::{Event, PastEvent, Which};
+use crate::feed::Heard;
 use crate::grace::Grace;
 use headroom_core::time::BootId;
 
@@ -163,6 +164,10 @@ pub struct State {
     pub undelivered: OrdSet<LegId>,
     /// Granted before a restart, perhaps never answered, and not named since.
     pub unconfirmed: OrdSet<LegId>,
+    /// How far each feed was heard.
+    pub feeds: OrdMap<SourceId, Heard>,
+    /// Legs of feeds whose end may have been told and not heard.
+    pub doubtful: OrdSet<LegId>,
     /// Legs that an administrator wants ended and that still run.
     pub revoked: OrdSet<LegId>,
     /// Ids that are refused for a while.
@@ -190,6 +195,7 @@ impl State {
             record: (**record).clone(),
             undelivered: self.undelivered.contains(record.id()),
             unconfirmed: self.unconfirmed.contains(record.id()),
+            doubtful: self.doubtful.contains(record.id()),
         });
         let ending = self
             .ending
@@ -200,11 +206,14 @@ impl State {
             boot: dead.at,
             stranger: dead.stranger,
         });
+        let feeds =
+            self.feeds.iter().map(|(source, heard)| Event::Heard { source: source.clone(), heard: *heard });
         let past = self.past.values().map(|event| Event::Past { event: (**event).clone() });
         std::iter::once(Event::Counters { counters: self.counters.clone() })
             .chain(legs)
             .chain(ending)
             .chain(dead)
+            .chain(feeds)
             .chain(past)
     }
 }

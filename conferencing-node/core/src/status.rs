@@ -3,6 +3,7 @@
 use headroom_core::{Feature, Millis, NodeName, Now};
 
 use crate::admit::is_active;
+use crate::feed;
 use crate::machine::reading;
 use crate::state::State;
 use crate::tick::SILENT;
@@ -158,9 +159,12 @@ fn alarms(state: &State, volatile: &Volatile, now: Now, age: Millis) -> Vec<Stri
         alarms.push("legs_refused_by_pool".into());
     }
     for (source, at) in &volatile.sources {
-        if state.sources.contains_key(source) && now.boot.since(*at) >= SILENT {
+        // A platform may have nothing to tell for half as long as it is waited for.
+        let silent = if state.feeds.contains_key(source) { Millis(feed::QUIET.0 / 2) } else { SILENT };
+        if state.sources.contains_key(source) && now.boot.since(*at) >= silent {
             alarms.push(format!("source_silent:{source}"));
         }
     }
+    alarms.extend(volatile.doubted.keys().map(|source| format!("feed_gap:{source}")));
     alarms
 }

@@ -2,6 +2,7 @@
 
 mod budget;
 mod fair;
+mod feeds;
 mod history;
 mod lists;
 mod pool;

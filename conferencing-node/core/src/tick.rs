@@ -8,7 +8,7 @@ use crate::machine::{Node, asked_kernel, reading, save_clock};
 use crate::reconcile::{GRANTED_FOR, UNDELIVERED_FOR};
 use crate::state::Nonce;
 use crate::volatile::{Options, Volatile};
-use crate::{admit, asks};
+use crate::{admit, asks, feed};
 use headroom_core::time::BootId;
 
 /// A grant that nobody named for so long is dropped.
@@ -31,6 +31,7 @@ pub(crate) fn started(
     options: Options,
 ) -> Reply {
     let sources = tx.state().sources.keys().map(|source| (source.clone(), now.boot)).collect();
+    let doubted = feed::in_doubt(tx.state()).into_iter().map(|source| (source, now.boot)).collect();
     let seen = tx.state().counters.seen;
     *tx.volatile_mut() = Volatile {
         boot_id,
@@ -38,6 +39,7 @@ pub(crate) fn started(
         looked: now.boot,
         options,
         sources,
+        doubted,
         seen,
         ..Volatile::default()
     };
@@ -58,6 +60,7 @@ pub(crate) fn tick(tx: &mut Tx<'_, Node>, now: Now, synchronized: bool) -> Vec<(
         save_clock(tx, now);
     }
     orphans(tx, now);
+    feed::tick(tx, now);
     unconfirmed(tx, now);
     // Askers expire their questions themselves; this catches those that went away.
     let late = |until: Millis| now.boot.since(until) >= Millis::SECOND;
@@ -71,7 +74,8 @@ pub(crate) fn stood_still(volatile: &mut Volatile, now: Now) {
     let span = now.boot.since(volatile.looked).since(MOST_AT_ONCE);
     volatile.looked = now.boot;
     if span > Millis(0) {
-        let heard = volatile.sources.values_mut().chain(volatile.granted_at.values_mut());
+        let heard = volatile.sources.values_mut().chain(volatile.doubted.values_mut());
+        let heard = heard.chain(volatile.granted_at.values_mut());
         let again = volatile.asked_again.values_mut().map(|(at, _)| at);
         for at in heard.chain(again).chain([&mut volatile.started]) {
             *at = at.plus(span).min(now.boot);
@@ -86,7 +90,9 @@ fn orphans(tx: &mut Tx<'_, Node>, now: Now) {
     let orphaned: Vec<_> = volatile
         .sources
         .iter()
-        .filter(|(source, at)| state.sources.contains_key(*source) && silent(at, after))
+        .filter(|(source, at)| {
+            state.sources.contains_key(*source) && silent(at, feed::patience(state, source, after))
+        })
         .map(|(source, _)| source.clone())
         .collect();
     for source in orphaned {

@@ -149,6 +149,8 @@ pub struct Volatile {
     pub licenses: Vec<(Feature, u32, u32)>,
     /// When a source last showed life.
     pub sources: BTreeMap<SourceId, Millis>,
+    /// When something that a feed told was last not heard.
+    pub doubted: BTreeMap<SourceId, Millis>,
     /// When legs were granted, or asked for again, whose answer is not known to have gone out, and when it went out
     /// for recent ones.
     pub granted_at: BTreeMap<LegId, Millis>,

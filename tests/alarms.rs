@@ -1,50 +1,15 @@
 //! What an administrator is told without asking: alarms listed, in metrics and posted to a receiver, and a
 //! support log that also has what nodes decided alone.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use headroom_deploy::agent::{Agent, simple_call};
 use headroom_deploy::fleet::Options;
 use headroom_proto::admission::Contact;
+use headroom_tests::receiver::{Post, receiver};
 use headroom_tests::{Deployment, stands, until};
 use serde_json::Value;
-
-/// Receives what is posted, and says that it took it, except the first time.
-fn receiver() -> (String, mpsc::Receiver<Value>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("http://{}/alarms", listener.local_addr().expect("an address"));
-    let (posted, received) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut refuse = true;
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
-            let mut length = 0;
-            loop {
-                let mut line = String::new();
-                if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-                    break;
-                }
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().expect("a length");
-                }
-            }
-            let mut body = vec![0; length];
-            if reader.read_exact(&mut body).is_err() {
-                continue;
-            }
-            let code = if std::mem::take(&mut refuse) { "503 Busy" } else { "204 No Content" };
-            let _ = write!(stream, "HTTP/1.1 {code}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            if code.starts_with("204") && posted.send(serde_json::from_slice(&body).expect("JSON")).is_err() {
-                return;
-            }
-        }
-    });
-    (address, received)
-}
 
 async fn command(deployment: &Deployment, words: &[&str]) -> String {
     let words = words.iter().map(Into::into).collect();
@@ -60,10 +25,10 @@ async fn fill(agent: &Agent, from: u32, to: u32) {
 }
 
 /// The next post that is about `subject`, and not about the time before it had a license.
-fn next(received: &mpsc::Receiver<Value>, subject: &str) -> (String, String) {
+fn next(received: &mpsc::Receiver<Post>, subject: &str) -> (String, String) {
     loop {
         let posted = received.recv_timeout(headroom_tests::PATIENCE).expect("a post");
-        let text = |field: &str| posted[field].as_str().expect("a text").to_owned();
+        let text = |field: &str| posted.body[field].as_str().expect("a text").to_owned();
         if text("subject") == subject && text("alarm") != "no_license" {
             return (text("alarm"), text("state"));
         }
@@ -76,7 +41,8 @@ async fn use_of_a_pool_raises_alarms_step_by_step_and_posts_them_once_and_cleare
     let mut deployment =
         Deployment::start_with(|options| Options { capacity: "10+2".into(), ..options }).await;
     deployment.kill_management().await;
-    deployment.management_env = vec![("HEADROOM_ALARM_WEBHOOK".into(), address.into())];
+    deployment.management_env =
+        vec![("HEADROOM_ALARM_WEBHOOK".into(), format!("http://{address}/alarms").into())];
     deployment.start_management().await.expect("it starts again");
     let agent = deployment.agent("node-a").await;
     let posted = |alarm: &str, state: &str| assert_eq!(next(&received, "call"), (alarm.into(), state.into()));

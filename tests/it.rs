@@ -6,6 +6,7 @@ mod bad_input;
 mod books;
 mod deploy_command;
 mod disk;
+mod feed;
 mod foreign;
 mod grace_faketime;
 mod hostile;

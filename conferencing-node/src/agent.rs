@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use conferencing_core::{AskId, Command, Decision, LegVerdict, Node, Outcome, Reply, State, Status};
+use conferencing_core::{
+    AskId, Command, Decision, FeedEvent, LegVerdict, Node, Outcome, Reply, State, Status,
+};
 use headroom_core::time::Clock;
-use headroom_core::{Call, CallId, LegId, Media, Millis, SourceId};
+use headroom_core::{Call, CallId, DenialReason, LegId, Media, Millis, SourceId};
 use headroom_shared::committer::{Handle, SubmitError, View};
 use headroom_shared::rpc::Shutdown;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -213,6 +215,25 @@ impl Agent {
         match reply {
             Reply::Decided(decision) => Ok(decision),
             _ => Err(AgentError::Unexpected { command: "adopt" }),
+        }
+    }
+
+    /// A platform tells what happened. Never refused, so it waits as long as it takes.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn feed(self: &Arc<Self>, event: FeedEvent) -> Result<u64, AgentError> {
+        self.ended(Command::Feed { event }).await
+    }
+
+    /// Why a call may not begin, if it may not, as far as is known here.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn foresee(self: &Arc<Self>, call: Call) -> Result<Option<DenialReason>, AgentError> {
+        match self.ask(Command::Foresee { call }).await? {
+            Reply::Foreseen(reason) => Ok(reason),
+            _ => Err(AgentError::Unexpected { command: "foresee" }),
         }
     }
 

@@ -9,6 +9,8 @@ use headroom_core::Millis;
 use headroom_shared::config::{ConfigError, duration_text, load, loopback, optional_duration_text};
 use serde::{Deserialize, Serialize};
 
+use crate::feed::disconnect::{self, DisconnectError};
+
 /// The configuration file in the state folder.
 pub const FILE: &str = "conferencing-node.toml";
 /// The socket in the state folder.
@@ -41,6 +43,18 @@ pub struct Config {
     pub boot_id_file: PathBuf,
     /// Where Prometheus reads metrics; loopback only.
     pub metrics: SocketAddr,
+    /// Where conferencing platforms tell their events, with TLS; usually port 7580.
+    pub feed_listen: Option<SocketAddr>,
+    /// The certificate shown there, and what it was issued by, in PEM form.
+    pub feed_certificate: Option<PathBuf>,
+    /// Its key, in PEM form.
+    pub feed_key: Option<PathBuf>,
+    /// The file of those who may tell.
+    pub feed_credentials: Option<PathBuf>,
+    /// Where a platform is asked to end a leg for which no license is left.
+    pub disconnect: Option<String>,
+    /// Who issued that server's certificate, when the system does not know; in PEM form.
+    pub disconnect_authority: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -54,6 +68,12 @@ impl Default for Config {
             orphan_after: Duration::from_secs(7200),
             boot_id_file: headroom_shared::clock::BOOT_ID_PATH.into(),
             metrics: SocketAddr::from(([127, 0, 0, 1], 7590)),
+            feed_listen: None,
+            feed_certificate: None,
+            feed_key: None,
+            feed_credentials: None,
+            disconnect: None,
+            disconnect_authority: None,
         }
     }
 }
@@ -88,6 +108,25 @@ pub struct Flags {
     /// Where Prometheus reads metrics: a loopback address [default: 127.0.0.1:7590]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
+    /// Where conferencing platforms on other hosts tell their events, usually 0.0.0.0:7580
+    #[arg(long, value_name = "ADDRESS")]
+    pub feed_listen: Option<SocketAddr>,
+    /// The certificate shown there, in PEM form
+    #[arg(long, value_name = "FILE")]
+    pub feed_certificate: Option<PathBuf>,
+    /// Its key, in PEM form
+    #[arg(long, value_name = "FILE")]
+    pub feed_key: Option<PathBuf>,
+    /// File of those who may tell: USER:PASSWORD or a token on each line
+    #[arg(long, value_name = "FILE")]
+    pub feed_credentials: Option<PathBuf>,
+    /// Where a platform is asked to end a leg for which no license is left; as HEADROOM_DISCONNECT or in the
+    /// configuration file nobody sees its password
+    #[arg(long, value_name = "URL")]
+    pub disconnect: Option<String>,
+    /// Who issued that server's certificate, in PEM form [default: those the system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub disconnect_authority: Option<PathBuf>,
 }
 
 /// Why a configuration cannot be served.
@@ -122,12 +161,37 @@ pub enum Unfit {
         /// What is allowed.
         range: &'static str,
     },
+    /// What a feed needs is not given.
+    #[error("{field}: must be given when feed_listen is")]
+    FeedWithout {
+        /// The field.
+        field: &'static str,
+    },
+    /// Nobody tells of legs that could be ended.
+    #[error("disconnect: has no meaning without feed_listen")]
+    DisconnectWithoutFeed,
+    /// The platform cannot be asked.
+    #[error(transparent)]
+    Disconnect(#[from] DisconnectError),
     /// No bundle.
     #[error(
         "bundle: must be given; make one on the management node with \
          `management-node node add NAME --out FILE` and pass it with --bundle FILE"
     )]
     NoBundle,
+}
+
+/// The port for feeds.
+#[derive(Debug)]
+pub struct FeedConfig<'a> {
+    /// Where it is.
+    pub listen: SocketAddr,
+    /// The certificate.
+    pub certificate: &'a PathBuf,
+    /// Its key.
+    pub key: &'a PathBuf,
+    /// Who may speak.
+    pub credentials: &'a PathBuf,
 }
 
 impl Config {
@@ -149,7 +213,28 @@ impl Config {
         if config.grace > MAX_GRACE {
             return Err(Unfit::Range { field: "grace", given: config.grace, range: "at most 14d" });
         }
+        config.feed()?;
+        if let Some(given) = &config.disconnect {
+            disconnect::address(given)?;
+        }
         Ok(config)
+    }
+
+    /// The port for feeds, if there is one.
+    ///
+    /// # Errors
+    /// [`Unfit`] names what is missing.
+    pub fn feed(&self) -> Result<Option<FeedConfig<'_>>, Unfit> {
+        let Some(listen) = self.feed_listen else {
+            return if self.disconnect.is_some() { Err(Unfit::DisconnectWithoutFeed) } else { Ok(None) };
+        };
+        let path = |path, field| Option::as_ref(path).ok_or(Unfit::FeedWithout { field });
+        Ok(Some(FeedConfig {
+            listen,
+            certificate: path(&self.feed_certificate, "feed_certificate")?,
+            key: path(&self.feed_key, "feed_key")?,
+            credentials: path(&self.feed_credentials, "feed_credentials")?,
+        }))
     }
 
     /// The address to serve.

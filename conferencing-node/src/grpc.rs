@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use conferencing_core::status::FeatureStatus;
+use conferencing_core::status::{FeatureStatus, FeedStatus};
 use conferencing_core::{Conflict, Contact, Decision, LegVerdict};
 use futures::{Stream, StreamExt};
 use headroom_proto::admission as pb;
@@ -21,6 +21,11 @@ pub const NAME: &str = "headroom.admission.v1.AdmissionService";
 /// `AdmissionService`.
 pub struct Admission {
     agent: Arc<Agent>,
+}
+
+fn feed(status: &FeedStatus) -> pb::FeedStatus {
+    let FeedStatus { source, seq, missed, in_doubt } = status;
+    pb::FeedStatus { source: source.to_string(), seq: *seq, missed: *missed, in_doubt: *in_doubt }
 }
 
 impl Admission {
@@ -269,6 +274,7 @@ impl AdmissionService for Admission {
             past_events: status.past,
             past_events_dropped: status.past_dropped,
             pools: status.features.iter().map(feature).collect(),
+            feeds: status.feeds.iter().map(feed).collect(),
         }))
     }
 

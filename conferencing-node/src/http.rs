@@ -1,6 +1,7 @@
 //! The local interface as HTTP/JSON, under `/v1`, and its description as OpenAPI.
 
 mod calls;
+pub(crate) mod feed;
 mod legs;
 mod node;
 mod reader;

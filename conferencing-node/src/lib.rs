@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+mod feed;
 pub mod grpc;
 pub mod http;
 pub mod revocations;

@@ -105,6 +105,12 @@ pub(crate) fn status(answer: &pb::GetStatusResponse, as_json: bool) -> io::Resul
     };
     let mut rows = table(&["", ""]);
     let alarms = if answer.alarms.is_empty() { "none".to_owned() } else { answer.alarms.join(", ") };
+    let feed = |feed: &pb::FeedStatus| {
+        let pb::FeedStatus { source, seq, missed, in_doubt } = feed;
+        format!("{source}: heard up to {seq}, {missed} missed, {in_doubt} legs in doubt")
+    };
+    let feeds = answer.feeds.iter().map(feed).collect::<Vec<_>>();
+    let feeds = if feeds.is_empty() { "none".to_owned() } else { feeds.join("\n") };
     for (name, value) in [
         ("node", answer.node.clone()),
         ("contact", contact),
@@ -117,6 +123,7 @@ pub(crate) fn status(answer: &pb::GetStatusResponse, as_json: bool) -> io::Resul
         ("new calls", if answer.draining { "refused: draining" } else { "taken" }.to_owned()),
         ("past events not recorded", answer.past_events.to_string()),
         ("past events dropped", answer.past_events_dropped.to_string()),
+        ("feeds", feeds),
         ("alarms", alarms),
         ("version", answer.version.clone()),
     ] {

@@ -12,13 +12,15 @@ use headroom_shared::disk_log::DiskLog;
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::metrics;
 use headroom_shared::rpc::{Listen, Patience, Shutdown, bind, with_standard_services};
-use headroom_shared::tls::NodeBundle;
+use headroom_shared::tls::{self, NodeBundle};
 use tonic::service::Routes;
 
 use crate::agent::Agent;
 use crate::config::{Config, SOCKET, Unfit};
+use crate::feed::disconnect::Disconnects;
+use crate::feed::intake::Intake;
 use crate::running::{Running, Surroundings};
-use crate::{grpc, http, observe, uplink};
+use crate::{feed, grpc, http, observe, uplink};
 
 fn journal(state: &Path) -> anyhow::Result<DiskLog> {
     let dir = state.join("log");
@@ -51,6 +53,14 @@ pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> 
     let pool = uplink::endpoint(&bundle, config.management.as_deref())?.connect_lazy();
     let tcp = bind(Listen::tcp(address)).await?;
     let watched = bind(Listen::tcp(config.metrics)).await?;
+    let feed = match config.feed()? {
+        Some(feed) => {
+            let credentials = feed::credentials::Credentials::load(feed.credentials)?;
+            let certificate = tls::Credentials::read(feed.certificate, feed.key)?;
+            Some((bind(Listen::tls(feed.listen, tls::plain_server(&certificate)?)).await?, credentials))
+        }
+        None => None,
+    };
     let journal = journal(state)?;
     let socket = bind(Listen::unix(state.join(SOCKET))).await?;
     let boot_id = clock::boot_id(&config.boot_id_file)
@@ -75,17 +85,33 @@ pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> 
         .with("grpc", tcp.address())
         .with("metrics", watched.address())
         .with("socket", socket.address());
+    let endpoints = match &feed {
+        Some((feed, _)) => endpoints.with("feed", feed.address()),
+        None => endpoints,
+    };
+    let feed = match feed {
+        Some((listener, credentials)) => Some((listener, platforms(&agent, config, credentials)?)),
+        None => None,
+    };
     let tcp_address = tcp.address().to_owned();
     let serving = async {
         let sampled = Arc::clone(&agent);
         let for_prometheus = metrics::route(move || observe::sample(Arc::clone(&sampled)));
         let patience = Patience::default();
-        let (tcp, socket, watched) = tokio::join!(
+        let platforms = async {
+            match feed {
+                Some((feed, routes)) => return feed.serve(routes, patience, shutdown).await,
+                None => shutdown.wait().await,
+            }
+            Ok(())
+        };
+        let (tcp, socket, watched, platforms) = tokio::join!(
             ended(tcp.serve(routes.clone(), patience, shutdown), shutdown),
             ended(socket.serve(routes, patience, shutdown), shutdown),
             ended(watched.serve(for_prometheus, patience, shutdown), shutdown),
+            ended(platforms, shutdown),
         );
-        tcp.and(socket).and(watched)
+        tcp.and(socket).and(watched).and(platforms)
     };
     let published = endpoints.publish(state).context("cannot write endpoints.json")?;
     tracing::info!(node = %bundle.name, address = %tcp_address, "serving");
@@ -108,6 +134,18 @@ async fn ended<E>(serving: impl Future<Output = Result<(), E>>, shutdown: &Shutd
     let outcome = serving.await;
     shutdown.trigger();
     outcome
+}
+
+/// What platforms on other hosts say and ask.
+fn platforms(
+    agent: &Arc<Agent>,
+    config: &Config,
+    credentials: feed::credentials::Credentials,
+) -> anyhow::Result<Routes> {
+    let start =
+        |url: &String| Disconnects::start(Arc::clone(agent), url, config.disconnect_authority.as_deref());
+    let disconnects = config.disconnect.as_ref().map(start).transpose()?;
+    Ok(Routes::from(http::feed::router(Intake::new(Arc::clone(agent), disconnects), credentials)))
 }
 
 async fn routes(agent: &Arc<Agent>) -> anyhow::Result<Routes> {

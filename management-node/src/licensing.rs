@@ -17,7 +17,6 @@ use headroom_shared::committer::{Handle, SubmitError};
 use management_core::{Applied, Command, LicenseRequest, Mark, PoolMachine, Refusal, Reply, Wanted};
 use tokio::sync::Mutex;
 
-pub(crate) use client::https;
 pub use client::{Client, ClientError};
 
 use client::PostError;

@@ -9,12 +9,13 @@ use headroom_core::Millis;
 use headroom_core::time::Clock;
 use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::Handle;
+use headroom_shared::https;
 use headroom_shared::print::causes;
 use management_core::{AlarmKey, Event, PoolMachine};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::licensing::{ClientError, https};
+use crate::licensing::ClientError;
 
 /// What was cleared so long before a start is told again.
 const RETOLD: Millis = Millis::HOUR;
@@ -51,7 +52,7 @@ impl Webhook {
         if !matches!(url.scheme(), "https" | "http") {
             return Err(wrong());
         }
-        Ok(Some(Self { http: https(None, proxy)?, url }))
+        Ok(Some(Self { http: https::client(None, proxy)?, url }))
     }
 
     /// Posts until the service ends.

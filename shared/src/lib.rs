@@ -11,6 +11,7 @@ pub mod disk_log;
 pub mod endpoints;
 pub mod faulty_log;
 pub mod fingerprint;
+pub mod https;
 pub mod json;
 pub mod log;
 pub mod memory_log;

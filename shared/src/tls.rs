@@ -115,9 +115,19 @@ impl Credentials {
     /// # Errors
     /// [`TlsError::File`], [`TlsError::Pem`].
     pub fn load(dir: &Path, stem: &str) -> Result<Self, TlsError> {
-        let read = |path: PathBuf| std::fs::read_to_string(&path).map_err(|why| TlsError::File { path, why });
         let (certificate, key) = Self::paths(dir, stem);
-        let loaded = Self { certificate: read(certificate.clone())?, key: read(key)? };
+        Self::read(&certificate, &key)
+    }
+
+    /// Reads a certificate, or a chain of them, and its key.
+    ///
+    /// # Errors
+    /// [`TlsError::File`], [`TlsError::Pem`].
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let text = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|why| TlsError::File { path: path.into(), why })
+        };
+        let loaded = Self { certificate: text(certificate)?, key: text(key)? };
         certificate_der(&loaded.certificate, &certificate.display().to_string())?;
         Ok(loaded)
     }

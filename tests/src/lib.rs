@@ -7,7 +7,9 @@ pub mod known;
 pub mod licensing;
 pub mod network;
 pub mod peer;
+pub mod platform;
 mod programs;
+pub mod receiver;
 pub mod sip;
 pub mod write_log;
 

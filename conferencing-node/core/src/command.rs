@@ -43,8 +43,8 @@ pub enum Command {
     },
     /// A platform tells what happened.
     Feed {
-        /// The events, in order.
-        events: Vec<FeedEvent>,
+        /// The event.
+        event: FeedEvent,
     },
     /// May a call begin, as far as is known here? The pool is not asked, and nothing is counted.
     Foresee {

@@ -65,24 +65,16 @@ pub enum Happened {
     Other,
 }
 
-/// Takes events, in order. Each can come again, and late.
-pub(crate) fn feed(tx: &mut Tx<'_, Node>, now: Now, events: Vec<FeedEvent>) -> Reply {
-    let (mut count, mut outcomes) = (0, Vec::new());
-    for event in events {
-        tx.volatile_mut().sources.insert(event.source.clone(), now.boot);
-        hear(tx, now, &event);
-        match event.what {
-            Happened::LegRuns(call) => runs(tx, now, *call),
-            Happened::LegEnded(leg) => {
-                if let Reply::Ended { count: ended, outcomes: decided } = end_legs(tx, now, vec![leg]) {
-                    count += ended;
-                    outcomes.extend(decided);
-                }
-            }
-            Happened::FeedStarted | Happened::Unreadable | Happened::Other => {}
-        }
+/// Takes an event. It can come again, and late.
+pub(crate) fn feed(tx: &mut Tx<'_, Node>, now: Now, event: FeedEvent) -> Reply {
+    tx.volatile_mut().sources.insert(event.source.clone(), now.boot);
+    hear(tx, now, &event);
+    match event.what {
+        Happened::LegEnded(leg) => return end_legs(tx, now, vec![leg]),
+        Happened::LegRuns(call) => runs(tx, now, *call),
+        Happened::FeedStarted | Happened::Unreadable | Happened::Other => {}
     }
-    Reply::Ended { count, outcomes }
+    Reply::Ended { count: 0, outcomes: Vec::new() }
 }
 
 /// Counts an event.

@@ -96,7 +96,7 @@ fn decide(tx: &mut Tx<'_, Node>, now: Now, command: Command) -> Reply {
         }
         Command::Admit { ask, call } => admit::admit(tx, now, ask, call),
         Command::Adopt { call } => Reply::Decided(admit::adopt(tx, now, &call)),
-        Command::Feed { events } => feed::feed(tx, now, events),
+        Command::Feed { event } => feed::feed(tx, now, event),
         Command::Foresee { call } => Reply::Foreseen(admit::foresee(tx, now, call)),
         Command::UpdateLegs { legs } => admit::update_legs(tx, now, legs),
         Command::EndLegs { legs } => asks::end_legs(tx, now, legs),

@@ -1,6 +1,8 @@
 //! How the node stands: contact, grace, counts, alarms.
 
-use headroom_core::{Feature, Millis, NodeName, Now};
+use std::collections::BTreeMap;
+
+use headroom_core::{Feature, Millis, NodeName, Now, SourceId};
 
 use crate::admit::is_active;
 use crate::feed;
@@ -58,6 +60,19 @@ pub struct FeatureStatus {
     pub full: bool,
 }
 
+/// How far a feed was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedStatus {
+    /// The machine that tells.
+    pub source: SourceId,
+    /// The number of the last event.
+    pub seq: u64,
+    /// Events that were never heard, or could not be read.
+    pub missed: u64,
+    /// Running legs whose end may have been among them.
+    pub in_doubt: u64,
+}
+
 /// The node's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -89,6 +104,8 @@ pub struct Status {
     pub features: Vec<FeatureStatus>,
     /// New calls are not taken.
     pub draining: bool,
+    /// How far each feed was heard.
+    pub feeds: Vec<FeedStatus>,
 }
 
 /// The node's status, now.
@@ -126,7 +143,22 @@ pub fn status(state: &State, volatile: &Volatile, now: Now) -> Status {
         alarms: alarms(state, volatile, now, out_of_contact),
         features: features(volatile),
         draining: state.counters.draining,
+        feeds: feeds(state),
     }
+}
+
+fn feeds(state: &State) -> Vec<FeedStatus> {
+    let mut in_doubt = BTreeMap::<_, u64>::new();
+    for record in state.doubtful.iter().filter_map(|leg| state.legs.get(leg)) {
+        *in_doubt.entry(record.source()).or_default() += 1;
+    }
+    let feeds = state.feeds.iter().map(|(source, heard)| FeedStatus {
+        source: source.clone(),
+        seq: heard.seq,
+        missed: heard.missed,
+        in_doubt: in_doubt.get(source).copied().unwrap_or_default(),
+    });
+    feeds.collect()
 }
 
 fn features(volatile: &Volatile) -> Vec<FeatureStatus> {

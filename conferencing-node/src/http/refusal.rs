@@ -183,6 +183,11 @@ pub(super) fn ok(body: impl serde::Serialize) -> Answer {
     Ok(axum::Json(body).into_response())
 }
 
+/// What a body holds.
+pub(super) fn body(body: &Body) -> &[u8] {
+    &body.0
+}
+
 pub(super) fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     json::read(&body.0).map_err(Refusal::malformed)
 }

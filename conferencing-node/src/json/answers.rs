@@ -221,6 +221,8 @@ pub(crate) struct StatusBody {
     alarms: Vec<String>,
     /// What the pool last said of each feature.
     pools: Vec<FeatureBody>,
+    /// How far the event feed of each machine of a platform was heard.
+    feeds: Vec<FeedBody>,
     /// The program's version.
     version: &'static str,
 }
@@ -237,6 +239,20 @@ pub(crate) struct FeatureBody {
     overdraft: u32,
     /// No unit is free.
     full: bool,
+}
+
+/// How far a feed was heard.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Feed)]
+pub(crate) struct FeedBody {
+    /// The machine that tells, as the source of its legs.
+    source: String,
+    /// Number of the last event.
+    seq: u64,
+    /// Events that were never heard, or could not be read.
+    missed: u64,
+    /// Running legs whose end may have been among them.
+    in_doubt: u64,
 }
 
 /// Why a request was not carried out.
@@ -319,6 +335,12 @@ pub(crate) fn status(status: &Status) -> StatusBody {
         overdraft: feature.overdraft,
         full: feature.full,
     };
+    let feed = |feed: &conferencing_core::status::FeedStatus| FeedBody {
+        source: feed.source.to_string(),
+        seq: feed.seq,
+        missed: feed.missed,
+        in_doubt: feed.in_doubt,
+    };
     StatusBody {
         node: status.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         contact: status.contact.word(),
@@ -334,6 +356,7 @@ pub(crate) fn status(status: &Status) -> StatusBody {
         draining: status.draining,
         alarms: status.alarms.clone(),
         pools: status.features.iter().map(feature).collect(),
+        feeds: status.feeds.iter().map(feed).collect(),
         version: env!("CARGO_PKG_VERSION"),
     }
 }

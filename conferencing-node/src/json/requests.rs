@@ -57,7 +57,7 @@ fn text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(d: D) -> Result<T, 
 }
 
 /// A whole number, also written as `7.0`: some languages know no other numbers.
-fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+pub(crate) fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
     let number = serde_json::Number::deserialize(d)?;
     let exact = |float: f64| (0.0..=9_007_199_254_740_992.0).contains(&float) && float.fract() == 0.0;
     // Within this range the text of a whole float is that of the number.

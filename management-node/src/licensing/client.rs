@@ -1,17 +1,15 @@
 //! The licensing server over HTTPS.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use headroom_core::activation::MAX_XML;
+use headroom_shared::https::{self, HttpsError};
 use headroom_shared::print::causes;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Certificate, Proxy, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 
 /// The path requests are posted to.
 const PATH: &str = "/v1/activations";
-const CONNECT: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(30);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -24,25 +22,9 @@ pub enum ClientError {
         /// What was given.
         given: String,
     },
-    /// The authority cannot be read.
-    #[error("licensing_authority: cannot read {path}: {why}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        why: std::io::Error,
-    },
-    /// The authority holds no certificate.
-    #[error("licensing_authority: {path} holds no certificate: {why}")]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// What the library says.
-        why: String,
-    },
-    /// The library refuses.
-    #[error("no HTTPS client can be made: {0}")]
-    Library(String),
+    /// None can be made.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
 }
 
 /// Why a request has no answer.
@@ -62,29 +44,6 @@ pub struct Client {
     address: String,
 }
 
-/// An HTTPS client: trusting an authority's file instead of the system's, through a proxy, if given. The
-/// usual variables (`HTTPS_PROXY`, `NO_PROXY`) count where no proxy is given.
-pub(crate) fn https(authority: Option<&PathBuf>, proxy: &str) -> Result<reqwest::Client, ClientError> {
-    let mut builder = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .timeout(ANSWER)
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = authority {
-        let pem = std::fs::read(path).map_err(|why| ClientError::Unreadable { path: path.clone(), why })?;
-        let wrong = |why: String| ClientError::Authority { path: path.clone(), why };
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(causes(&error)))?;
-        if certificates.is_empty() {
-            return Err(wrong("it is empty".into()));
-        }
-        builder = builder.tls_certs_only(certificates);
-    }
-    if !proxy.is_empty() {
-        let wrong = |_| ClientError::Address { key: "proxy", given: proxy.to_owned() };
-        builder = builder.proxy(Proxy::all(proxy).map_err(wrong)?);
-    }
-    builder.build().map_err(|error| ClientError::Library(causes(&error)))
-}
-
 impl Client {
     /// A client for an address `https://HOST:PORT`.
     ///
@@ -97,7 +56,11 @@ impl Client {
             return Err(wrong());
         }
         let url = url.join(PATH).map_err(|_| wrong())?;
-        Ok(Self { http: https(authority, proxy)?, url, address: address.to_owned() })
+        Ok(Self {
+            http: https::client(authority.map(|path| ("licensing_authority", path.as_path())), proxy)?,
+            url,
+            address: address.to_owned(),
+        })
     }
 
     /// The licensing server's address.

@@ -38,7 +38,9 @@ fn event(seq: u64, what: Happened) -> FeedEvent {
 }
 
 fn tell(rig: &mut Rig, events: Vec<FeedEvent>) {
-    let Reply::Ended { .. } = rig.run(Command::Feed { events }) else { panic!("ended") };
+    for event in events {
+        let Reply::Ended { .. } = rig.run(Command::Feed { event }) else { panic!("ended") };
+    }
     rig.settle();
 }
 

@@ -1,0 +1,79 @@
+//! What conferencing platforms on other hosts say and ask, as HTTP/JSON. Who does not show credentials is not heard.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use headroom_shared::convert::FieldError;
+use serde::Serialize;
+use serde_json::json;
+
+use super::refusal::{Answer, Body, Refusal, body, ok};
+use crate::feed::credentials::Credentials;
+use crate::feed::intake::Intake;
+use crate::feed::{event, policy};
+
+/// Where events are posted.
+const EVENTS: &str = "/feed/v1/events";
+/// Where the platform asks before it lets a call into a service; the path is the platform's.
+const POLICY: &str = "/policy/v1/service/configuration";
+
+/// All routes.
+pub(crate) fn router(intake: Arc<Intake>, credentials: Credentials) -> Router {
+    Router::new()
+        .route(EVENTS, post(events))
+        .route(POLICY, get(configuration))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(super::wrong_method)
+        .layer(from_fn_with_state(Arc::new(credentials), admitted))
+        .with_state(intake)
+}
+
+async fn admitted(State(known): State<Arc<Credentials>>, request: Request, next: Next) -> Response {
+    let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if said.is_some_and(|said| known.admit(said)) {
+        return next.run(request).await;
+    }
+    let text = "a user and password, or a token, of the file feed_credentials is needed";
+    let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", text).into_response();
+    let asks =
+        HeaderValue::from_static("Basic realm=\"headroom\", charset=\"UTF-8\", Bearer realm=\"headroom\"");
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, asks);
+    refusal
+}
+
+async fn nowhere(uri: Uri) -> Refusal {
+    let text = format!("{} is not served here; events are posted to {EVENTS}", uri.path());
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", text)
+}
+
+#[derive(Serialize)]
+struct TakenBody {
+    /// Events that are recorded now.
+    events: usize,
+}
+
+/// Takes an event, or several. Answers once they are durable: what is not answered the platform sends again.
+async fn events(State(intake): State<Arc<Intake>>, posted: Body) -> Answer {
+    let events = event::read(body(&posted)).map_err(Refusal::malformed)?;
+    let count = events.len();
+    intake.take(events).await?;
+    ok(TakenBody { events: count })
+}
+
+/// May a call begin? An empty result leaves everything else to the platform.
+async fn configuration(State(intake): State<Arc<Intake>>, uri: Uri) -> Answer {
+    let Query(asked) = Query::<HashMap<String, String>>::try_from_uri(&uri)
+        .map_err(|error| Refusal::malformed(FieldError::new("query", error.body_text())))?;
+    let reason = match policy::call(&asked) {
+        Some(call) => intake.foresee(call).await,
+        None => None,
+    };
+    let action = if reason.is_some() { "reject" } else { "continue" };
+    ok(json!({ "status": "success", "action": action, "result": {} }))
+}

@@ -1,6 +1,6 @@
 //! What the pages about media servers show is what a conferencing node answers, and the example clients work.
 
-use headroom_deploy::agent::Agent;
+use headroom_tests::platform::BASIC;
 use headroom_tests::{Deployment, python, repository, until};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -54,14 +54,15 @@ fn difference(said: &Value, real: &Value) -> Option<String> {
     }
 }
 
-async fn replay(node: &Agent, page: &str) {
+/// Asks what the page asks.
+async fn replay(page: &str, ask: impl AsyncFn(Method, &str, Option<&Value>) -> (u16, Value)) {
     let exchanges = exchanges(page);
     assert!(exchanges.len() > 5, "{page}: {} exchanges", exchanges.len());
     for exchange in exchanges {
         let Exchange { method, path, body, status, answer } = exchange;
-        let real = node.json(method.clone(), &path, body.as_ref()).await.expect("an answer");
-        assert_eq!(real.status, status, "{page}: {method} {path}: {}", real.body);
-        if let Some(difference) = difference(&answer, &real.body) {
+        let (code, real) = ask(method.clone(), &path, body.as_ref()).await;
+        assert_eq!(code, status, "{page}: {method} {path}: {real}");
+        if let Some(difference) = difference(&answer, &real) {
             panic!("{page}: {method} {path}: {difference}");
         }
     }
@@ -76,9 +77,27 @@ async fn the_exchanges_of_the_pages_about_freeswitch_and_asterisk_are_what_a_nod
             ..options
         })
         .await;
-        replay(&deployment.agent("node-a").await, page).await;
+        let node = deployment.agent("node-a").await;
+        replay(page, async |method, path, body| {
+            let answer = node.json(method, path, body).await.expect("an answer");
+            (answer.status, answer.body)
+        })
+        .await;
         deployment.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exchanges_of_the_page_about_event_feeds_are_what_a_node_answers() {
+    let (deployment, port) = crate::feed::site("3", &[]).await;
+    replay("feed/README.md", async |method, path, body| {
+        assert_eq!(method == Method::GET, body.is_none(), "{path}");
+        port.speak(path, BASIC, body.map(Value::to_string)).await.expect("an answer")
+    })
+    .await;
+    let status = deployment.agent("node-a").await.status().await.expect("a status");
+    assert_eq!((status.legs, status.feeds[0].seq, status.feeds[0].missed), (0, 4, 0), "{status:?}");
+    deployment.stop().await;
 }
 
 /// A client's end: whether it succeeded, and what it said.

@@ -28,7 +28,14 @@ pub(crate) async fn sample(agent: Arc<Agent>) -> Sample {
     sample.gauge("headroom_node_legs_revoked", "Legs an administrator wants ended.", &[], status.revoked);
     sample.gauge("headroom_node_outbox", "Ended legs not taken back by the pool yet.", &[], status.outbox);
     let dropped = "Past events dropped before the pool had recorded them.";
-    sample.counter("headroom_node_past_events_dropped_total", dropped, status.past_dropped);
+    sample.counter("headroom_node_past_events_dropped_total", dropped, &[], status.past_dropped);
+    for feed in &status.feeds {
+        let labels = [("source", feed.source.as_str())];
+        let missed = "Events of a feed that were never heard, or could not be read.";
+        sample.counter("headroom_feed_missed_total", missed, &labels, feed.missed);
+        let in_doubt = "Legs whose end may have been among those.";
+        sample.gauge("headroom_feed_legs_in_doubt", in_doubt, &labels, feed.in_doubt);
+    }
     for alarm in &status.alarms {
         sample.gauge("headroom_alarm", "1 while the alarm is on.", &[("name", alarm.as_ref())], 1);
     }

@@ -65,14 +65,14 @@ pub(crate) fn sample(pool: &Handle<PoolMachine>, live: &LiveView) -> Sample {
             sample.gauge("headroom_license_seconds_left", "Until the license counts no more.", &labels, left);
         }
     }
-    sample.counter("headroom_denials_total", "Requests denied.", state.counters.denial);
+    sample.counter("headroom_denials_total", "Requests denied.", &[], state.counters.denial);
     sample.gauge("headroom_queue_waiting", "Commands that wait to be decided.", &[], pool.waiting() as u64);
     let refused = pool.refused();
     let meaning = "Commands refused undecided because too many waited before them.";
-    sample.counter("headroom_refused_overloaded_total", meaning, refused.overloaded);
+    sample.counter("headroom_refused_overloaded_total", meaning, &[], refused.overloaded);
     let meaning = "Commands refused undecided because they had waited too long.";
-    sample.counter("headroom_refused_expired_total", meaning, refused.expired);
-    sample.counter("headroom_records_total", "Durable records.", view.position.sequence);
+    sample.counter("headroom_refused_expired_total", meaning, &[], refused.expired);
+    sample.counter("headroom_records_total", "Durable records.", &[], view.position.sequence);
     let writing = u64::from(pool.snapshot_writing());
     sample.gauge("headroom_snapshot_writing", "1 while a snapshot is being written.", &[], writing);
     let sessions = |wanted: fn(&Phase) -> bool| {

@@ -33,19 +33,25 @@ impl Sample {
         labels: &[(&'static str, &str)],
         value: u64,
     ) {
-        let labels: Vec<_> =
-            labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect();
+        let labels = self::labels(labels);
         metrics::with_local_recorder(&self.recorder, || {
             metrics::describe_gauge!(name, meaning);
             metrics::gauge!(name, labels).set(value as f64);
         });
     }
 
-    /// A value that only goes up.
-    pub fn counter(&self, name: &'static str, meaning: &'static str, value: u64) {
+    /// A value that only goes up, with its meaning and labels.
+    pub fn counter(
+        &self,
+        name: &'static str,
+        meaning: &'static str,
+        labels: &[(&'static str, &str)],
+        value: u64,
+    ) {
+        let labels = self::labels(labels);
         metrics::with_local_recorder(&self.recorder, || {
             metrics::describe_counter!(name, meaning);
-            metrics::counter!(name).absolute(value);
+            metrics::counter!(name, labels).absolute(value);
         });
     }
 
@@ -54,6 +60,10 @@ impl Sample {
     pub fn text(&self) -> String {
         self.recorder.handle().render()
     }
+}
+
+fn labels(labels: &[(&'static str, &str)]) -> Vec<metrics::Label> {
+    labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect()
 }
 
 /// A route `/metrics` that collects anew for each request.
@@ -80,7 +90,7 @@ mod tests {
     fn a_sample_reads_as_prometheus_text() {
         let sample = Sample::default();
         sample.gauge("headroom_units", "Units in use.", &[("feature", "call")], 7);
-        sample.counter("headroom_denials_total", "Denials.", 3);
+        sample.counter("headroom_denials_total", "Denials.", &[], 3);
         let text = sample.text();
         assert!(text.contains("headroom_units{feature=\"call\"} 7"), "{text}");
         assert!(text.contains("headroom_denials_total 3"), "{text}");

@@ -100,6 +100,12 @@ impl Agent {
         self.wake.notified().await;
     }
 
+    /// The time by the wall clock.
+    #[must_use]
+    pub fn wall(&self) -> Millis {
+        self.clock.now().wall
+    }
+
     /// The time since boot.
     #[must_use]
     pub fn boot(&self) -> Millis {

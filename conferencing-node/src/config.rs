@@ -167,9 +167,14 @@ pub enum Unfit {
         /// The field.
         field: &'static str,
     },
-    /// Nobody tells of legs that could be ended.
-    #[error("disconnect: has no meaning without feed_listen")]
-    DisconnectWithoutFeed,
+    /// Something that is of use only with another setting.
+    #[error("{field}: has no meaning without {needs}")]
+    Without {
+        /// The field.
+        field: &'static str,
+        /// The other one.
+        needs: &'static str,
+    },
     /// The platform cannot be asked.
     #[error(transparent)]
     Disconnect(#[from] DisconnectError),
@@ -225,8 +230,20 @@ impl Config {
     /// # Errors
     /// [`Unfit`] names what is missing.
     pub fn feed(&self) -> Result<Option<FeedConfig<'_>>, Unfit> {
+        if self.disconnect_authority.is_some() && self.disconnect.is_none() {
+            return Err(Unfit::Without { field: "disconnect_authority", needs: "disconnect" });
+        }
         let Some(listen) = self.feed_listen else {
-            return if self.disconnect.is_some() { Err(Unfit::DisconnectWithoutFeed) } else { Ok(None) };
+            let settings = [
+                ("feed_certificate", self.feed_certificate.is_some()),
+                ("feed_key", self.feed_key.is_some()),
+                ("feed_credentials", self.feed_credentials.is_some()),
+                ("disconnect", self.disconnect.is_some()),
+            ];
+            return match settings.into_iter().find(|(_, given)| *given) {
+                Some((field, _)) => Err(Unfit::Without { field, needs: "feed_listen" }),
+                None => Ok(None),
+            };
         };
         let path = |path, field| Option::as_ref(path).ok_or(Unfit::FeedWithout { field });
         Ok(Some(FeedConfig {
@@ -278,6 +295,36 @@ mod tests {
         assert!(error.to_string().starts_with("grace:"), "{error}");
         let config = read(&Flags { grace: secs(20), ..Flags::default() }).expect("a configuration");
         assert_eq!(config.options().grace, Millis(20_000));
+    }
+
+    #[test]
+    fn settings_of_feeds_that_lack_others_are_refused_with_the_field() {
+        let path = || Some(PathBuf::from("x"));
+        let listen = Some(SocketAddr::from(([0, 0, 0, 0], 7580)));
+        let whole = || Flags {
+            feed_listen: listen,
+            feed_certificate: path(),
+            feed_key: path(),
+            feed_credentials: path(),
+            ..Flags::default()
+        };
+        assert!(read(&whole()).is_ok());
+        let hook = |url: &str| Flags { disconnect: Some(url.into()), ..whole() };
+        assert!(read(&hook("https://u:p@host/path")).is_ok());
+        assert!(read(&hook("http://u:p@127.0.0.1:1/path")).is_ok());
+        for (flags, begins) in [
+            (Flags { feed_key: None, ..whole() }, "feed_key: must be given"),
+            (Flags { feed_listen: None, ..whole() }, "feed_certificate: has no meaning"),
+            (
+                Flags { disconnect: Some("https://h".into()), ..Flags::default() },
+                "disconnect: has no meaning",
+            ),
+            (Flags { disconnect_authority: path(), ..whole() }, "disconnect_authority: has no meaning"),
+            (hook("http://u:p@host/path"), "disconnect: `host/path` is no address"),
+        ] {
+            let error = read(&flags).expect_err("refused").to_string();
+            assert!(error.starts_with(begins), "{error}");
+        }
     }
 
     #[test]

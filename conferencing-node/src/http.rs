@@ -8,11 +8,12 @@ mod reader;
 mod refusal;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::middleware::map_request;
+use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use headroom_shared::convert::FieldError;
@@ -43,7 +44,10 @@ struct Described;
 /// All routes.
 pub fn router(agent: Arc<Agent>) -> Router {
     // Around the routes, because the method decides among them.
-    Router::new().fallback_service(served(agent)).layer(map_request(overridden))
+    Router::new()
+        .fallback_service(served(agent))
+        .layer(map_request(overridden))
+        .layer(from_fn_with_state(ANSWER, in_time))
 }
 
 fn routes() -> OpenApiRouter<Arc<Agent>> {
@@ -67,6 +71,9 @@ fn served(agent: Arc<Agent>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .with_state(agent)
 }
+
+/// Longest time until an answer; less than what a server has for a request of any kind.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// Where the description is.
 const DESCRIPTION: &str = "/v1/openapi.json";
@@ -92,6 +99,17 @@ async fn overridden(mut request: Request) -> Result<Request, Refusal> {
     };
     *request.method_mut() = method;
     Ok(request)
+}
+
+/// Answers that the outcome is unknown when there is no answer in time. What is under way goes on.
+async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let text = format!("nothing was decided within {limit:?}: say it again");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text).into_response()
+        }
+    }
 }
 
 async fn nowhere(uri: Uri, headers: HeaderMap) -> Response {

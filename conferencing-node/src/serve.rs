@@ -56,8 +56,10 @@ pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> 
     let feed = match config.feed()? {
         Some(feed) => {
             let credentials = feed::credentials::Credentials::load(feed.credentials)?;
-            let certificate = tls::Credentials::read(feed.certificate, feed.key)?;
-            Some((bind(Listen::tls(feed.listen, tls::plain_server(&certificate)?)).await?, credentials))
+            let tls = tls::Credentials::read(feed.certificate, feed.key).and_then(|c| tls::plain_server(&c));
+            let tls = tls.context("feed_certificate, feed_key")?;
+            let listener = bind(Listen::tls(feed.listen, tls)).await.context("feed_listen")?;
+            Some((listener, credentials))
         }
         None => None,
     };

@@ -79,7 +79,7 @@ impl Listen {
 pub enum BindError {
     /// Another process has the port.
     #[error(
-        "port {} is busy: another process serves {address}. End it, or choose another address with --listen",
+        "port {} is busy: another process serves {address}. End it, or choose another address",
         address.port()
     )]
     PortBusy {

@@ -1,5 +1,8 @@
 //! Logs: to stderr, as text for people or as JSON for machines.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -30,4 +33,29 @@ pub fn init(service: &str, json: bool) {
         tracing::warn!("the log filter is not understood and was ignored: {complaint}");
     }
     tracing::debug!(service, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "logging");
+}
+
+/// Something that anybody can bring about, and that is therefore not logged each time.
+#[derive(Debug)]
+pub struct Seldom {
+    every: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Seldom {
+    /// Once in so long.
+    #[must_use]
+    pub const fn new(every: Duration) -> Self {
+        Self { every, last: Mutex::new(None) }
+    }
+
+    /// Whether it is time to log it.
+    pub fn is_due(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= self.every);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
 }

@@ -40,6 +40,14 @@ impl State {
                     self.put(record);
                 }
             }
+            Event::Redescribed { info, leg, charge } => {
+                if let Some(mut record) = self.take(&leg.leg) {
+                    let running = &mut record.running;
+                    (running.info, running.leg, running.charge) = (info.clone(), leg.clone(), charge.clone());
+                    record.redescribed = true;
+                    self.put(record);
+                }
+            }
             Event::Held { which, call, held, lease } => self.held(which, call, held.as_ref(), *lease),
             Event::Ended { legs, why, at, boot, unheard } => {
                 for leg in legs {
@@ -109,8 +117,8 @@ impl State {
                 }
             }
             Event::Ending { leg, ending } => self.put_ending(leg, ending.clone()),
-            Event::Dead { leg, boot, stranger } => {
-                self.dead.put(leg, Dead { at: *boot, stranger: *stranger })
+            Event::Dead { leg, boot, stranger, supposed } => {
+                self.dead.put(leg, Dead { at: *boot, stranger: *stranger, supposed: *supposed })
             }
             Event::Past { event } => {
                 self.keep_past(event.clone());
@@ -144,6 +152,7 @@ impl State {
             revoked: false,
             told: false,
             revision: self.counters.revision,
+            redescribed: false,
         };
         self.undelivered.insert(record.id().clone());
         self.put(record);
@@ -153,6 +162,7 @@ impl State {
         if self.legs.get(&which.leg).is_some_and(|r| r.revision == which.revision) {
             if let Some(mut record) = self.take(&which.leg) {
                 record.held = held.cloned();
+                record.redescribed = false;
                 record.lease = held.and(lease.or(record.lease));
                 self.put(record);
             }
@@ -170,7 +180,7 @@ impl State {
 
     fn ended(&mut self, leg: &LegId, why: Why, at: Millis, boot: Millis, unheard: bool) {
         let record = self.take(leg);
-        self.dead.ended(leg, boot, record.is_some());
+        self.dead.ended(leg, boot, record.is_some(), why);
         if let Some(record) = record {
             self.undelivered.remove(leg);
             self.unconfirmed.remove(leg);

@@ -4,6 +4,8 @@
 use headroom_core::{LegId, Millis};
 use imbl::{OrdMap, OrdSet};
 
+use crate::event::Why;
+
 /// How long the id of a leg that ended is refused.
 pub const DEAD_FOR: Millis = Millis::MINUTE;
 /// Most ids refused of legs that never ran here: of more the oldest go. A question that is overtaken by the end of
@@ -17,6 +19,8 @@ pub struct Dead {
     pub at: Millis,
     /// Nothing ran here under its id: its end overtook the question, or came after a denial.
     pub stranger: bool,
+    /// Nobody said that it ended: its media server was silent, or nobody had heard of its grant.
+    pub supposed: bool,
 }
 
 /// All ids that are refused for a while.
@@ -34,6 +38,12 @@ impl DeadIds {
     #[must_use]
     pub fn refuses(&self, leg: &LegId, boot: Millis) -> bool {
         self.ids.get(leg).is_some_and(|dead| boot.since(dead.at) < DEAD_FOR)
+    }
+
+    /// Whether an id is refused because somebody said that its leg has ended.
+    #[must_use]
+    pub fn told(&self, leg: &LegId, boot: Millis) -> bool {
+        self.refuses(leg, boot) && self.ids.get(leg).is_some_and(|dead| !dead.supposed)
     }
 
     /// Whether it is remembered that a leg of this id has ended.
@@ -60,10 +70,11 @@ impl DeadIds {
     }
 
     /// A leg has ended, whether or not it ran here.
-    pub(crate) fn ended(&mut self, leg: &LegId, at: Millis, ran: bool) {
+    pub(crate) fn ended(&mut self, leg: &LegId, at: Millis, ran: bool, why: Why) {
         self.forget(at);
+        let supposed = matches!(why, Why::Orphaned | Why::Unconfirmed);
         let ran = ran || self.ids.get(leg).is_some_and(|dead| !dead.stranger);
-        self.put(leg, Dead { at, stranger: !ran });
+        self.put(leg, Dead { at, stranger: !ran, supposed });
     }
 
     pub(crate) fn put(&mut self, leg: &LegId, dead: Dead) {

@@ -31,6 +31,9 @@ pub enum Why {
     /// Another leg took its unit over.
     #[n(5)]
     Replaced,
+    /// Its platform says that it is elsewhere now: it goes on, described anew.
+    #[n(6)]
+    Moved,
 }
 
 /// A leg as it was granted.
@@ -301,6 +304,10 @@ pub enum Event {
         #[n(2)]
         #[cbor(default)]
         stranger: bool,
+        /// Nobody said that it ended.
+        #[n(3)]
+        #[cbor(default)]
+        supposed: bool,
     },
     /// The pool has taken back what it held for a leg that ended; it still wants to hear of the end.
     #[n(21)]
@@ -332,6 +339,19 @@ pub enum Event {
         /// The source.
         #[n(0)]
         source: SourceId,
+    },
+    /// A leg's platform describes it otherwise than before.
+    #[n(25)]
+    Redescribed {
+        /// Its call, which is the same.
+        #[n(0)]
+        info: CallInfo,
+        /// The leg.
+        #[n(1)]
+        leg: Leg,
+        /// What it counts now.
+        #[n(2)]
+        charge: Charge,
     },
     /// In a snapshot: a past event.
     #[n(20)]

@@ -37,7 +37,7 @@ mod tests;
 
 pub use command::{AskId, Command, Conflict, Decision, Granted, GrantedLeg, LegVerdict, Outcome, Reply};
 pub use event::{Event, PastEvent, PastKind, Why};
-pub use feed::{FeedEvent, Happened, Heard};
+pub use feed::{FeedEvent, Happened, Heard, Place};
 pub use grace::{Grace, Reading};
 pub use headroom_core::time::BootId;
 pub use machine::Node;

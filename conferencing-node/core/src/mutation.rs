@@ -85,10 +85,10 @@ fn unsettled<'a>(tx: &'a Tx<'_, Node>) -> impl Iterator<Item = &'a LegRecord> {
 
 /// A smaller charge is an update; everything else the pool does not know yet is an adoption.
 fn is_decrease(record: &LegRecord) -> bool {
-    record
-        .held
-        .as_ref()
-        .is_some_and(|h| h.feature == record.running.charge.feature && record.running.charge.units < h.units)
+    !record.redescribed
+        && record.held.as_ref().is_some_and(|h| {
+            h.feature == record.running.charge.feature && record.running.charge.units < h.units
+        })
 }
 
 fn adopt(tx: &Tx<'_, Node>, link: Link) -> Option<(Request, Load)> {

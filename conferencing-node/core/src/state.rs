@@ -46,6 +46,10 @@ pub struct LegRecord {
     /// The revision at which it was admitted.
     #[n(5)]
     pub revision: u64,
+    /// The pool holds it as it was described before.
+    #[n(6)]
+    #[cbor(default)]
+    pub redescribed: bool,
 }
 
 impl LegRecord {
@@ -67,10 +71,10 @@ impl LegRecord {
         &self.running.info.source
     }
 
-    /// The pool has yet to learn what the leg counts.
+    /// The pool has yet to learn what the leg counts, or where it is.
     #[must_use]
     pub fn unsettled(&self) -> bool {
-        !self.revoked && self.held.as_ref() != Some(&self.running.charge)
+        !self.revoked && (self.redescribed || self.held.as_ref() != Some(&self.running.charge))
     }
 
     /// The node decided by itself that the leg may count more than the pool holds for it.
@@ -189,6 +193,18 @@ impl State {
         self.dead.refuses(leg, boot)
     }
 
+    /// Whether a leg's media server has said a short while ago that it ended.
+    #[must_use]
+    pub fn was_told_dead(&self, leg: &LegId, boot: Millis) -> bool {
+        self.dead.told(leg, boot)
+    }
+
+    /// How far a feed was heard.
+    #[must_use]
+    pub fn heard(&self, source: &SourceId) -> Heard {
+        self.feeds.get(source).copied().unwrap_or_default()
+    }
+
     /// The events that rebuild the state.
     pub fn snapshot(&self) -> impl Iterator<Item = Event> + Send + '_ {
         let legs = self.legs.values().map(|record| Event::Leg {
@@ -205,6 +221,7 @@ impl State {
             leg: leg.clone(),
             boot: dead.at,
             stranger: dead.stranger,
+            supposed: dead.supposed,
         });
         let feeds =
             self.feeds.iter().map(|(source, heard)| Event::Heard { source: source.clone(), heard: *heard });

@@ -1,7 +1,5 @@
 //! How the node stands: contact, grace, counts, alarms.
 
-use std::collections::BTreeMap;
-
 use headroom_core::{Feature, Millis, NodeName, Now, SourceId};
 
 use crate::admit::is_active;
@@ -148,10 +146,7 @@ pub fn status(state: &State, volatile: &Volatile, now: Now) -> Status {
 }
 
 fn feeds(state: &State) -> Vec<FeedStatus> {
-    let mut in_doubt = BTreeMap::<_, u64>::new();
-    for record in state.doubtful.iter().filter_map(|leg| state.legs.get(leg)) {
-        *in_doubt.entry(record.source()).or_default() += 1;
-    }
+    let in_doubt = feed::in_doubt(state);
     let feeds = state.feeds.iter().map(|(source, heard)| FeedStatus {
         source: source.clone(),
         seq: heard.seq,
@@ -191,12 +186,12 @@ fn alarms(state: &State, volatile: &Volatile, now: Now, age: Millis) -> Vec<Stri
         alarms.push("legs_refused_by_pool".into());
     }
     for (source, at) in &volatile.sources {
-        // A platform may have nothing to tell for half as long as it is waited for.
+        // A platform may have nothing to tell for hours.
         let silent = if state.feeds.contains_key(source) { Millis(feed::QUIET.0 / 2) } else { SILENT };
         if state.sources.contains_key(source) && now.boot.since(*at) >= silent {
             alarms.push(format!("source_silent:{source}"));
         }
     }
-    alarms.extend(volatile.doubted.keys().map(|source| format!("feed_gap:{source}")));
+    alarms.extend(volatile.gaps.keys().map(|source| format!("feed_gap:{source}")));
     alarms
 }

@@ -31,7 +31,8 @@ pub(crate) fn started(
     options: Options,
 ) -> Reply {
     let sources = tx.state().sources.keys().map(|source| (source.clone(), now.boot)).collect();
-    let doubted = feed::in_doubt(tx.state()).into_iter().map(|source| (source, now.boot)).collect();
+    let doubted = tx.state().doubtful.iter().map(|leg| (leg.clone(), now.boot)).collect();
+    let gaps = feed::in_doubt(tx.state()).into_keys().map(|source| (source, now.boot)).collect();
     let seen = tx.state().counters.seen;
     *tx.volatile_mut() = Volatile {
         boot_id,
@@ -39,6 +40,7 @@ pub(crate) fn started(
         looked: now.boot,
         options,
         sources,
+        gaps,
         doubted,
         seen,
         ..Volatile::default()
@@ -74,8 +76,8 @@ pub(crate) fn stood_still(volatile: &mut Volatile, now: Now) {
     let span = now.boot.since(volatile.looked).since(MOST_AT_ONCE);
     volatile.looked = now.boot;
     if span > Millis(0) {
-        let heard = volatile.sources.values_mut().chain(volatile.doubted.values_mut());
-        let heard = heard.chain(volatile.granted_at.values_mut());
+        let heard = volatile.sources.values_mut().chain(volatile.gaps.values_mut());
+        let heard = heard.chain(volatile.doubted.values_mut()).chain(volatile.granted_at.values_mut());
         let again = volatile.asked_again.values_mut().map(|(at, _)| at);
         for at in heard.chain(again).chain([&mut volatile.started]) {
             *at = at.plus(span).min(now.boot);

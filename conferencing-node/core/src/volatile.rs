@@ -150,7 +150,9 @@ pub struct Volatile {
     /// When a source last showed life.
     pub sources: BTreeMap<SourceId, Millis>,
     /// When something that a feed told was last not heard.
-    pub doubted: BTreeMap<SourceId, Millis>,
+    pub gaps: BTreeMap<SourceId, Millis>,
+    /// Since when legs of feeds have been in doubt, since boot.
+    pub doubted: BTreeMap<LegId, Millis>,
     /// When legs were granted, or asked for again, whose answer is not known to have gone out, and when it went out
     /// for recent ones.
     pub granted_at: BTreeMap<LegId, Millis>,

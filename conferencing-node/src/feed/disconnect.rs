@@ -1,9 +1,10 @@
 //! Asks the platform to end legs that may not run: no license is left for them, or an administrator wants them
 //! ended. They count until the platform tells that they have ended.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -27,7 +28,9 @@ const REVOKED: &str = "revoked";
 #[derive(Debug, thiserror::Error)]
 pub enum DisconnectError {
     /// No address.
-    #[error("disconnect: `{given}` is no address: write https://USER:PASSWORD@HOST/PATH")]
+    #[error(
+        "disconnect: `{given}` is no address: write https://USER:PASSWORD@HOST/PATH; http only with a loopback address"
+    )]
     Address {
         /// What was given, without its password.
         given: String,
@@ -45,8 +48,8 @@ struct Shared {
     agent: Arc<Agent>,
     http: reqwest::Client,
     url: reqwest::Url,
-    /// Legs that are being disconnected.
-    wanted: Mutex<HashSet<LegId>>,
+    /// Legs that are being disconnected, and why.
+    wanted: Mutex<HashMap<LegId, &'static str>>,
     room: Semaphore,
 }
 
@@ -61,7 +64,14 @@ pub(crate) fn address(given: &str) -> Result<reqwest::Url, DisconnectError> {
         DisconnectError::Address { given: shown.to_owned() }
     };
     let url: reqwest::Url = given.parse().map_err(|_| wrong())?;
-    if matches!(url.scheme(), "https" | "http") && url.has_host() { Ok(url) } else { Err(wrong()) }
+    let here = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    let good = match url.scheme() {
+        "https" => url.has_host(),
+        // A password is not sent in the clear.
+        "http" => here.is_some_and(|address| address.is_loopback()),
+        _ => false,
+    };
+    if good { Ok(url) } else { Err(wrong()) }
 }
 
 impl Disconnects {
@@ -91,39 +101,48 @@ impl Disconnects {
         }
     }
 
-    /// Has a leg disconnected, unless that is under way.
+    /// Has a leg disconnected. When that is under way for want of a license, an administrator's wish goes on after it.
     pub(crate) fn want(&self, leg: LegId, reason: &'static str) {
-        let wanted = || self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !wanted().insert(leg.clone()) {
+        let mut wanted = self.wanted();
+        let under_way = wanted.get(&leg).is_some();
+        if !under_way || reason == REVOKED {
+            wanted.insert(leg.clone(), reason);
+        }
+        drop(wanted);
+        if under_way {
             return;
         }
         let this = self.clone();
         let end = self.0.agent.shutdown().wait();
         tokio::spawn(async move {
             tokio::select! {
-                () = this.disconnect(&leg, reason) => {}
+                () = this.disconnect(&leg) => {}
                 () = end => {}
             }
-            this.0.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&leg);
+            this.wanted().remove(&leg);
         });
     }
 
-    async fn disconnect(&self, leg: &LegId, reason: &'static str) {
+    fn wanted(&self) -> MutexGuard<'_, HashMap<LegId, &'static str>> {
+        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn disconnect(&self, leg: &LegId) {
         let Shared { agent, http, url, room, .. } = &*self.0;
         let body = serde_json::json!({ "participant_id": leg.as_str() }).to_string();
         for wait in WAITS {
+            let Some(reason) = self.wanted().get(leg).copied() else { return };
             if !agent.view().state.legs.contains_key(leg) {
                 return;
             }
-            // Closed never.
+            // Never closed.
             let permit = room.acquire().await;
             let request = http.post(url.clone()).header("content-type", "application/json");
             let why = match request.header(REASON, reason).body(body.clone()).send().await {
                 Ok(response) if response.status().is_success() => {
                     tracing::info!(%leg, reason, "disconnected");
-                    if reason == REVOKED {
-                        agent.told(vec![leg.clone()]);
-                    }
+                    // The platform knows of it, whatever it was told as the reason.
+                    agent.told(vec![leg.clone()]);
                     return;
                 }
                 Ok(response) => response.status().to_string(),
@@ -134,6 +153,6 @@ impl Disconnects {
             tracing::warn!(%leg, reason, why, "a leg could not be disconnected");
             tokio::time::sleep(Duration::from_secs(wait)).await;
         }
-        tracing::error!(%leg, reason, "a leg was not disconnected and runs on");
+        tracing::error!(%leg, "a leg was not disconnected and runs on");
     }
 }

@@ -3,6 +3,7 @@
 //! The platform adds fields and kinds from version to version, so everything unknown is passed over. Only the
 //! envelope has to be complete: who tells, which number, when.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use headroom_core::{
 };
 use headroom_shared::convert::FieldError;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::{plain, protocol, source};
 use crate::json;
@@ -29,7 +31,13 @@ struct Envelope {
     time: f64,
     event: String,
     #[serde(default)]
-    data: Value,
+    data: Option<Box<RawValue>>,
+}
+
+/// The data of several in one.
+#[derive(Debug, Deserialize)]
+struct Bulk {
+    events: Vec<Box<RawValue>>,
 }
 
 /// An event, of which it is not read yet what it tells.
@@ -40,7 +48,8 @@ pub(crate) struct Event {
     seq: u64,
     at: Millis,
     kind: String,
-    data: Map<String, Value>,
+    /// Not read yet either: a name that is no text must not keep an end from being heard.
+    data: BTreeMap<String, Box<RawValue>>,
 }
 
 /// The events of a body, in order.
@@ -49,23 +58,17 @@ pub(crate) fn read(body: &[u8]) -> Result<Vec<Event>, FieldError> {
     if envelope.event != BULK {
         return Ok(vec![event(envelope)?]);
     }
-    let events = match envelope.data {
-        Value::Array(events) => events,
-        Value::Object(mut data) => match data.remove("events") {
-            Some(Value::Array(events)) => events,
-            _ => return Err(FieldError::new("data.events", "a list of events is missing")),
-        },
-        _ => return Err(FieldError::new("data", "must be a list of events")),
-    };
-    let one = |(index, value): (usize, Value)| {
-        let within = |field: &str, why: &dyn std::fmt::Display| match field {
-            // Something is missing.
-            "." => FieldError::new(format!("data[{index}]"), why),
-            field => FieldError::new(format!("data[{index}].{field}"), why),
+    let data = envelope.data.as_deref().map_or("null", RawValue::get);
+    let bare = serde_json::from_str(data);
+    let bulk = bare.or_else(|_| serde_json::from_str(data).map(|Bulk { events }| events));
+    let events: Vec<Box<RawValue>> =
+        bulk.map_err(|_| FieldError::new("data", "must be a list of events, or hold one as `events`"))?;
+    let one = |(index, one): (usize, Box<RawValue>)| {
+        let within = |error: FieldError| match error.field.as_str() {
+            "body" => FieldError::new(format!("data[{index}]"), error.description),
+            field => FieldError::new(format!("data[{index}].{field}"), error.description),
         };
-        let envelope = serde_path_to_error::deserialize(value)
-            .map_err(|error| within(&error.path().to_string(), error.inner()))?;
-        event(envelope).map_err(|error| within(&error.field, &error.description))
+        json::read(one.get().as_bytes()).and_then(event).map_err(within)
     };
     events.into_iter().enumerate().map(one).collect()
 }
@@ -75,10 +78,7 @@ fn event(envelope: Envelope) -> Result<Event, FieldError> {
     let source = source(&node).map_err(|error| FieldError::new("node", error))?;
     let at = Duration::try_from_secs_f64(time).ok().and_then(|span| i64::try_from(span.as_millis()).ok());
     let at = at.ok_or_else(|| FieldError::new("time", format!("{time} is no time in seconds since 1970")))?;
-    let data = match data {
-        Value::Object(data) => data,
-        _ => Map::new(),
-    };
+    let data = data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
     Ok(Event { source, seq, at: Millis(at), kind, data })
 }
 
@@ -103,33 +103,40 @@ impl Event {
 
     /// For logs.
     pub(crate) fn summary(&self) -> String {
-        let text = |name| self.text(name).unwrap_or("none");
+        let text = |name| self.text(name).unwrap_or_default();
         format!("{} {} of {} ({})", self.kind, self.seq, self.source, text("disconnect_reason"))
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
-        self.data.get(name)?.as_str().filter(|text| !text.is_empty())
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_str(self.data.get(name)?.get()).ok()
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.read(name).filter(|text: &String| !text.is_empty())
     }
 
     fn flag(&self, name: &str) -> Option<bool> {
-        self.data.get(name)?.as_bool()
+        self.read(name)
     }
 
     /// The leg and its call. An update may hold only what has changed; the rest is as it was.
     fn call(&self, leg: LegId, known: Option<&LegRecord>) -> Option<Call> {
         let old = known.map(|record| &record.running);
         let named = |name: &str, before: Option<&Text>| {
-            self.text(name).map(Text::clipped).or_else(|| before.cloned()).unwrap_or_default()
+            self.text(name).map(|text| Text::clipped(&text)).or_else(|| before.cloned()).unwrap_or_default()
         };
-        let protocol = self.text("protocol").map(protocol);
-        let interop = protocol.map_or_else(|| old.and_then(|old| old.info.interop), |(_, interop)| interop);
-        let service = match (interop, self.text("service_type").map(service)) {
-            (Some(_), _) => Service::Gateway,
-            (None, told) => told.or_else(|| old.map(|old| old.info.service)).unwrap_or(Service::Vmr),
+        let protocol = self.text("protocol").map(|word| protocol(&word));
+        let told = self.text("service_type").map(|word| service(&word));
+        let before =
+            || old.filter(|old| told.is_none_or(|told| told == old.info.service)).map(|old| &old.info);
+        let interop = protocol.map_or_else(|| before().and_then(|info| info.interop), |(_, interop)| interop);
+        let service = match interop {
+            Some(_) => Service::Gateway,
+            None => told.or_else(|| before().map(|info| info.service)).unwrap_or(Service::Vmr),
         };
         let protocol = protocol.map(|(protocol, _)| protocol);
         let protocol = protocol.or_else(|| old.map(|old| old.leg.protocol)).unwrap_or(Protocol::Sip);
-        let direction = self.text("call_direction").map(direction);
+        let direction = self.text("call_direction").map(|word| direction(&word));
         let direction = direction.or_else(|| old.map(|old| old.leg.direction)).unwrap_or(Direction::In);
         let conference = named("conference", old.map(|old| &old.info.conference));
         let destination = named("destination_alias", old.map(|old| &old.info.destination));
@@ -144,7 +151,7 @@ impl Event {
             Service::Vmr | Service::Auditorium | Service::Reception => None,
         };
         let own = || match (self.text("call_id"), old) {
-            (Some(call), _) => plain(call),
+            (Some(call), _) => plain(&call),
             (None, Some(old)) if old.info.service == service => Some(old.info.call.clone()),
             (None, _) => None,
         };

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use conferencing_core::{Decision, FeedEvent, Happened, LegVerdict};
-use headroom_core::{Call, DenialReason, LegId};
+use conferencing_core::{Decision, FeedEvent, Happened, LegVerdict, Place};
+use headroom_core::{Call, DenialReason, Direction, LegId, Service};
 use tokio::sync::Mutex;
 
 use super::disconnect::Disconnects;
@@ -29,16 +29,19 @@ impl Intake {
         Arc::new(Self { agent, disconnects, queues, hasher: RandomState::new() })
     }
 
-    /// Takes events in order, each durably before the next. In a task of its own: a sender that goes away does not
-    /// leave one half taken, and its next attempt waits for this one.
+    /// Takes the events of a request in order, each durably before the next. In a task of its own: a sender that goes
+    /// away does not leave them half taken, and its next attempt, which begins with the same event, waits for this one.
     ///
     /// # Errors
     /// [`AgentError`]; what comes before has been taken.
     pub(crate) async fn take(self: &Arc<Self>, events: Vec<Event>) -> Result<(), AgentError> {
         let intake = Arc::clone(self);
         let task = tokio::spawn(async move {
-            for event in events {
-                intake.take_one(&event).await?;
+            let Some(first) = events.first() else { return Ok(()) };
+            let queue = usize::try_from(intake.hasher.hash_one(&first.source)).unwrap_or_default() % QUEUES;
+            let _turn = intake.queues[queue].lock().await;
+            for event in &events {
+                intake.take_one(event).await?;
             }
             Ok(())
         });
@@ -46,14 +49,16 @@ impl Intake {
     }
 
     async fn take_one(&self, event: &Event) -> Result<(), AgentError> {
-        let queue = usize::try_from(self.hasher.hash_one(&event.source)).unwrap_or_default() % QUEUES;
-        let _turn = self.queues[queue].lock().await;
         let view = self.agent.view();
         let meaning = event.means(|leg| view.state.legs.get(leg).cloned());
         if meaning.what == Happened::Unreadable {
-            tracing::warn!(event = event.summary(), "an event without a leg that can be read");
+            tracing::warn!(event = event.summary(), "an event of a leg that cannot be read");
         }
-        let denied = self.asked(&meaning).await;
+        let heard = view.state.heard(&meaning.source);
+        let denied = match heard.place(&meaning, self.agent.wall()) {
+            Place::Next(_) => self.asked(&meaning).await,
+            Place::Again | Place::Before => None,
+        };
         self.agent.feed(meaning).await?;
         tracing::debug!(event = event.summary(), "taken");
         if let (Some(disconnects), Some((leg, reason))) = (&self.disconnects, denied) {
@@ -67,6 +72,10 @@ impl Intake {
         self.disconnects.as_ref()?;
         let Happened::LegRuns(call) = &event.what else { return None };
         let leg = call.legs.first()?;
+        // What a gateway call costs is known once its outbound leg begins, which then stands for the call.
+        if call.info.service == Service::Gateway && leg.direction == Direction::In {
+            return None;
+        }
         let known = self.agent.view().state.legs.get(&leg.leg).cloned();
         let reason = match known {
             Some(record) if record.revoked => None,

@@ -33,7 +33,11 @@ pub(crate) fn call(asked: &HashMap<String, String>) -> Option<Call> {
         protocol,
         direction,
         // A client of the programming interface has none until it asks for it.
-        media: if text("protocol") == "api" { Media::CONTROL_ONLY } else { Media::AUDIO_VIDEO },
+        media: if text("protocol").eq_ignore_ascii_case("api") {
+            Media::CONTROL_ONLY
+        } else {
+            Media::AUDIO_VIDEO
+        },
         owner: None,
         replaces: None,
         subjects: Vec::new(),

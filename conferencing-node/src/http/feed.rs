@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
@@ -10,9 +11,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use headroom_shared::convert::FieldError;
+use headroom_shared::telemetry::Seldom;
 use serde::Serialize;
 use serde_json::json;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
+use super::in_time;
 use super::refusal::{Answer, Body, Refusal, body, ok};
 use crate::feed::credentials::Credentials;
 use crate::feed::intake::Intake;
@@ -23,6 +27,11 @@ const EVENTS: &str = "/feed/v1/events";
 /// Where the platform asks before it lets a call into a service; the path is the platform's.
 const POLICY: &str = "/policy/v1/service/configuration";
 
+/// The platform waits for 7 s; one that is answered later would not hear it.
+const ANSWER: Duration = Duration::from_secs(6);
+
+static STRANGERS: Seldom = Seldom::new(Duration::from_secs(10));
+
 /// All routes.
 pub(crate) fn router(intake: Arc<Intake>, credentials: Credentials) -> Router {
     Router::new()
@@ -30,14 +39,27 @@ pub(crate) fn router(intake: Arc<Intake>, credentials: Credentials) -> Router {
         .route(POLICY, get(configuration))
         .fallback(nowhere)
         .method_not_allowed_fallback(super::wrong_method)
+        .layer(from_fn_with_state(ANSWER, in_time))
         .layer(from_fn_with_state(Arc::new(credentials), admitted))
         .with_state(intake)
 }
 
 async fn admitted(State(known): State<Arc<Credentials>>, request: Request, next: Next) -> Response {
     let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let peer = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    let peer = peer.and_then(|info| info.get_ref().remote_addr());
+    let peer = peer.map_or_else(|| "somebody".to_owned(), |address| address.ip().to_string());
     if said.is_some_and(|said| known.admit(said)) {
-        return next.run(request).await;
+        let path = request.uri().path().to_owned();
+        let response = next.run(request).await;
+        if !response.status().is_success() {
+            // The sender tries again, and gives up some time.
+            tracing::warn!(peer, path, status = %response.status(), "what a platform said was not taken");
+        }
+        return response;
+    }
+    if STRANGERS.is_due() {
+        tracing::warn!(peer, "somebody without credentials speaks on the port for feeds");
     }
     let text = "a user and password, or a token, of the file feed_credentials is needed";
     let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", text).into_response();

@@ -1,16 +1,21 @@
 //! TLS on connections that come in. Several shake hands at a time, so that a slow one holds up no other.
 
 use std::io;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::telemetry::Seldom;
 use crate::tls::{HANDSHAKE, ServerTls};
 
 /// Most that shake hands at a time; further ones wait to be accepted.
 const AT_A_TIME: usize = 1024;
+
+/// Scanners do it all the time; an operator whose client does not trust a certificate should find it.
+static SAID: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// The connections that can be spoken on. One that does not shake hands, or not in time, is dropped.
 pub(super) fn taken<IO>(
@@ -34,7 +39,9 @@ where
         .filter_map(async |shaken| match shaken {
             Ok(Ok(stream)) => Some(Ok(stream)),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "a connection without TLS");
+                if SAID.is_due() {
+                    tracing::warn!(%error, "somebody connects and does not agree on TLS");
+                }
                 None
             }
             Err(_) => None,

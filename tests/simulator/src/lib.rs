@@ -20,6 +20,7 @@ pub mod media;
 pub mod node;
 pub mod oracle;
 pub mod plan;
+mod platform;
 pub mod pool;
 pub mod process;
 pub mod run;

@@ -40,13 +40,17 @@ impl World {
                 let after = self.dice.span(0, 5_000);
                 // Also one that it does not know any more.
                 let known = self.nodes[at].servers[server].running.contains_key(&leg);
-                if !known {
+                if !known && !self.plan.feeds() {
                     self.oracle.over(at, &leg, self.time);
                     self.nodes[at].servers[server].ending.insert(leg.clone());
                     self.server_soon(at, server, after, ServerEvent::SayEnds);
                 }
                 self.server_soon(at, server, after, ServerEvent::End(leg));
             }
+        }
+        // A platform does not say what runs.
+        if self.plan.feeds() {
+            return;
         }
         // Unruly ones are quick with it: so an answer can be on its way to them.
         let latest = if self.plan.unruly() && self.dice.chance(500) { 30 } else { 400 };

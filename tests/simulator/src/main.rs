@@ -23,7 +23,7 @@ struct Cli {
     /// How many seeds.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
-    /// Worlds of this kind only; else as chance decides, without those that it never makes (unruly, clocks).
+    /// Worlds of this kind only; else as chance decides, without those that it never makes (unruly, feeds, clocks).
     #[arg(long)]
     only: Option<Profile>,
     /// Seeds at the same time; as many as there are processors when not given.

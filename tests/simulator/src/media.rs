@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use conferencing_core::{AskId, Command, Decision, LegVerdict};
+use conferencing_core::{AskId, Command, Decision, Happened, LegVerdict};
 use headroom_core::{Call, CallInfo, Leg, LegId, Media, Millis, SourceId};
 
 use crate::node::{Asker, NodeEvent};
+use crate::platform::Feed;
 use crate::world::{Event, World};
 
 /// A media server waits so long for an answer.
@@ -14,7 +15,7 @@ const PATIENCE: Millis = Millis::SECOND.times(10);
 /// An answer that goes out arrives within this time.
 pub(crate) const ANSWERED_WITHIN: Millis = Millis(20);
 /// What has no answer is said again after this time.
-const AGAIN: Millis = Millis::SECOND.times(2);
+pub(crate) const AGAIN: Millis = Millis::SECOND.times(2);
 
 /// A media server.
 pub struct Server {
@@ -38,6 +39,8 @@ pub struct Server {
     pub twice: BTreeSet<LegId>,
     /// How often it died.
     pub deaths: u64,
+    /// What it tells, when it is the machine of a platform.
+    pub feed: Feed,
 }
 
 /// A leg that runs.
@@ -75,6 +78,8 @@ pub enum ServerEvent {
     End(LegId),
     /// It says which legs have ended.
     SayEnds,
+    /// It tells the first event that was not heard.
+    Tell,
     /// A leg's media change.
     Change(LegId),
     /// It reads where the list stands, and which legs are to be ended.
@@ -103,6 +108,7 @@ impl Server {
             old: Vec::new(),
             twice: BTreeSet::new(),
             deaths: 0,
+            feed: Feed::default(),
         }
     }
 
@@ -151,6 +157,7 @@ impl World {
             ServerEvent::End(_) | ServerEvent::Change(_) if self.is_still() => {}
             ServerEvent::End(leg) => self.leg_ends(at, server, leg),
             ServerEvent::SayEnds => self.say_ends(at, server),
+            ServerEvent::Tell => self.tell_next(at, server),
             ServerEvent::Change(leg) => self.change(at, server, leg),
             ServerEvent::Read => self.read(at, server),
             ServerEvent::List(as_of, journal, read) => self.list(at, server, (as_of, journal), read),
@@ -176,6 +183,9 @@ impl World {
         }
         let next = self.dice.about(self.plan.call_every);
         self.server_soon(at, server, next, ServerEvent::Call);
+        if self.plan.feeds() {
+            return self.begins_by_itself(at, server);
+        }
         let call = self.draw_call(at, server);
         self.ask(at, server, call);
     }
@@ -281,7 +291,7 @@ impl World {
         }
     }
 
-    fn leg_begins(&mut self, at: usize, server: usize, (call, asked): (&Call, Millis), leg: &Leg) {
+    pub(crate) fn leg_begins(&mut self, at: usize, server: usize, (call, asked): (&Call, Millis), leg: &Leg) {
         let mine = &mut self.nodes[at].servers[server];
         if self.oracle.is_over(at, &leg.leg, asked) || mine.ending.contains(&leg.leg) {
             return;
@@ -323,12 +333,18 @@ impl World {
         if known && self.nodes[at].servers[server].ending.insert(leg.clone()) {
             self.oracle.over(at, &leg, self.time);
             self.nodes[at].servers[server].running.remove(&leg);
+            if self.plan.feeds() {
+                return self.tells(at, server, Happened::LegEnded(leg));
+            }
             self.say_ends(at, server);
         }
     }
 
     /// Says which legs have ended, until it is heard.
     pub(crate) fn say_ends(&mut self, at: usize, server: usize) {
+        if self.plan.feeds() {
+            return self.tell_next(at, server);
+        }
         let legs: Vec<_> = self.nodes[at].servers[server].ending.iter().take(100).cloned().collect();
         if legs.is_empty() {
             return;
@@ -365,7 +381,11 @@ impl World {
         } else {
             headroom_core::call::Presentation::None
         };
-        self.ask_change(at, server, leg, Media { presenting, presentation, ..media });
+        let media = Media { presenting, presentation, ..media };
+        if self.plan.feeds() {
+            return self.changes_by_itself(at, server, &leg, media);
+        }
+        self.ask_change(at, server, leg, media);
     }
 
     pub(crate) fn ask_change(&mut self, at: usize, server: usize, leg: LegId, media: Media) {

@@ -118,6 +118,8 @@ pub enum Asker {
     End(usize, Vec<LegId>),
     /// A media server that lists its legs.
     List(usize),
+    /// A machine of a platform that tells what happened.
+    Feed(usize, u64),
 }
 
 impl NodeSide {
@@ -401,7 +403,10 @@ impl World {
                 }
             }
         }
-        if matches!(who, Asker::Call(_) | Asker::Change(_) | Asker::End(..) | Asker::List(_)) {
+        if matches!(
+            who,
+            Asker::Call(_) | Asker::Change(_) | Asker::End(..) | Asker::List(_) | Asker::Feed(..)
+        ) {
             self.wake_uplink(at);
         }
         match (who, reply) {
@@ -420,6 +425,7 @@ impl World {
                 None => {}
             },
             (Asker::End(server, legs), Reply::Ended { .. }) => self.ends_heard(at, server, &legs),
+            (Asker::Feed(server, number), Reply::Ended { .. }) => self.feed_heard(at, server, number),
             (Asker::List(server), Reply::Synced { ended, unknown }) => {
                 self.list_heard(at, server, ended.iter().chain(&unknown));
             }

@@ -22,9 +22,18 @@ pub enum Profile {
     /// again, send lists that are long on the way and die as they ask, answers to attempts that were given up
     /// are listened to, much is wanted of the licensing server, a stranger has its keys too. Not drawn by chance.
     Unruly,
+    /// Minutes in which the media servers are machines of platforms: they ask nobody, and tell what happened
+    /// afterwards, in order, until it is heard. Not drawn by chance.
+    Feeds,
     /// Half a day, mostly out of contact, in which clocks are set, machines are switched off, stand still, and start
     /// their services late. Not drawn by chance.
     Clocks,
+}
+
+impl Profile {
+    const fn lasts_minutes(self) -> bool {
+        matches!(self, Self::Minutes | Self::Unruly | Self::Feeds)
+    }
 }
 
 /// What a seed decides beforehand.
@@ -107,7 +116,7 @@ impl Plan {
         let profile = only.unwrap_or(drawn);
         let weeks = profile == Profile::Weeks;
         let active = match profile {
-            Profile::Minutes => dice.span(MINUTE / 3, 3 * MINUTE),
+            Profile::Minutes | Profile::Feeds => dice.span(MINUTE / 3, 3 * MINUTE),
             // An id can be used again after a minute.
             Profile::Unruly => dice.span(2 * MINUTE, 6 * MINUTE),
             Profile::Hours => dice.span(HOUR / 2, 3 * HOUR),
@@ -116,7 +125,7 @@ impl Plan {
             Profile::Clocks => dice.span(4 * HOUR, 16 * HOUR),
         };
         let (call_every, call_length, call_legs) = match profile {
-            Profile::Minutes | Profile::Unruly => {
+            Profile::Minutes | Profile::Unruly | Profile::Feeds => {
                 (*dice.pick(&[2_000, 4_000, 8_000]), *dice.pick(&[10_000, 60_000]), 3)
             }
             Profile::Hours => (*dice.pick(&[20_000, 60_000]), 10 * MINUTE, 3),
@@ -128,7 +137,7 @@ impl Plan {
         let ttl = if profile == Profile::Hours { 120_000 } else { *dice.pick(&[20_000, 40_000, 120_000]) };
         let mut plan = Self {
             profile,
-            nodes: 1 + dice.index(if matches!(profile, Profile::Minutes | Profile::Unruly) { 3 } else { 2 }),
+            nodes: 1 + dice.index(if profile.lasts_minutes() { 3 } else { 2 }),
             servers: 1 + dice.index(2),
             capacity: if profile == Profile::Crowd { 3_000 } else { *dice.pick(&[1, 2, 4, 8, 20]) },
             overdraft: *dice.pick(&[0, 0, 1, 3]),
@@ -163,6 +172,12 @@ impl Plan {
         }
         plan.faults = plan.draw_faults(dice);
         plan
+    }
+
+    /// Whether the media servers are machines of platforms.
+    #[must_use]
+    pub fn feeds(&self) -> bool {
+        self.profile == Profile::Feeds
     }
 
     /// Whether those around the machines try them.
@@ -211,7 +226,7 @@ impl Plan {
     /// How many faults come, and when.
     fn draw_faults(&self, dice: &mut Dice) -> Vec<(Millis, Fault)> {
         let count = match self.profile {
-            Profile::Minutes | Profile::Unruly => *dice.pick(&[0, 2, 5, 10]),
+            Profile::Minutes | Profile::Unruly | Profile::Feeds => *dice.pick(&[0, 2, 5, 10]),
             Profile::Hours => *dice.pick(&[5, 10, 20]),
             Profile::Weeks => 12,
             Profile::Crowd => 4,
@@ -237,7 +252,11 @@ impl Plan {
     }
 
     fn draw_kind(&self, dice: &mut Dice) -> u64 {
-        if self.profile == Profile::Clocks { *dice.pick(&OF_CLOCKS) } else { dice.below(KINDS) }
+        match self.profile {
+            Profile::Clocks => *dice.pick(&OF_CLOCKS),
+            Profile::Feeds => *dice.pick(&OF_FEEDS),
+            _ => dice.below(KINDS),
+        }
     }
 
     /// Outages about as long as the grace, with restarts every 59 minutes in some.
@@ -279,7 +298,9 @@ impl Plan {
 
     fn outage(&self, dice: &mut Dice) -> Millis {
         let longest = match self.profile {
-            Profile::Minutes | Profile::Crowd | Profile::Unruly => *dice.pick(&[3_000, 30_000, 180_000]),
+            Profile::Minutes | Profile::Crowd | Profile::Unruly | Profile::Feeds => {
+                *dice.pick(&[3_000, 30_000, 180_000])
+            }
             Profile::Hours => *dice.pick(&[30_000, HOUR, 2 * HOUR]),
             Profile::Weeks => *dice.pick(&[HOUR, 2 * DAY, 16 * DAY]),
             Profile::Clocks => *dice.pick(&[5 * MINUTE, HOUR, 6 * HOUR]),
@@ -328,6 +349,8 @@ impl Plan {
     }
 }
 
+/// Those of worlds with platforms: no journal is lost and no machine copied, because a platform does not say what runs.
+const OF_FEEDS: [u64; 19] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16, 17, 18, 19, 20];
 /// Kinds of faults that are drawn.
 const KINDS: u64 = 24;
 /// Those that clocks have to do with: outages, crashes, stalled disks, and what happens to clocks and machines.

@@ -34,6 +34,9 @@ impl World {
 
     /// A media server dies with its legs. It begins anew, unless it is gone.
     pub(crate) fn server_dies(&mut self, at: usize, server: usize, gone: bool) {
+        if self.plan.feeds() {
+            return self.feed_starts(at, server);
+        }
         self.tell(|world| format!("{}: dies with its legs", world.server_label(at, server)));
         self.nodes[at].pending.retain(|_, pending| pending.server != server);
         let mine = &mut self.nodes[at].servers[server];
@@ -51,5 +54,8 @@ impl World {
             self.say_ends(at, server);
         }
         self.nodes[at].servers[server].muted_until = self.time;
+        if self.plan.feeds() {
+            self.tell_next(at, server);
+        }
     }
 }

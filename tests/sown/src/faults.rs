@@ -19,6 +19,7 @@ pub(crate) const ACTIVATION: &str = "management-node/core/src/activation.rs";
 const POOL_SNAPSHOT: &str = "management-node/core/src/snapshot.rs";
 const COMMIT: &str = "shared/core/src/commit.rs";
 pub(crate) const NODE: &str = "conferencing-node/core/src/machine.rs";
+pub(crate) const FEED: &str = "conferencing-node/core/src/feed.rs";
 pub(crate) const NODE_APPLY: &str = "conferencing-node/core/src/apply.rs";
 const NODE_STATE: &str = "conferencing-node/core/src/state.rs";
 pub(crate) const NODE_TICK: &str = "conferencing-node/core/src/tick.rs";

@@ -2,8 +2,8 @@
 
 use crate::Fault;
 use crate::faults::{
-    ACTIVATION, ADMIT, ANSWER, GRACE, MUTATION, NODE, NODE_APPLY, NODE_TICK, POOL_APPLY, RECONCILE, SESSION,
-    VENDOR, VERDICT, edit,
+    ACTIVATION, ADMIT, ANSWER, FEED, GRACE, MUTATION, NODE, NODE_APPLY, NODE_TICK, POOL_APPLY, RECONCILE,
+    SESSION, VENDOR, VERDICT, edit,
 };
 
 /// The kind of world, as `simulate --only` has it, and the faults that it shows.
@@ -34,6 +34,34 @@ pub const RARE: &[(&str, &[Fault])] = &[
                 name: "clone-takes-over",
                 what: "a clone is taken for the process that came before the original",
                 edits: &[edit(SESSION, "return Ok((id, Kin::Clone));", "return Ok((id, Kin::Same));")],
+            },
+        ],
+    ),
+    (
+        "feeds",
+        &[
+            Fault {
+                name: "told-and-doubted",
+                what: "a leg that a platform tells of counts as a grant of which nobody has heard",
+                edits: &[edit(FEED, "    confirm(tx, [&id].into_iter());\n", "")],
+            },
+            Fault {
+                name: "told-ends-unheard",
+                what: "the end of a leg that a platform tells is counted and not carried out",
+                edits: &[edit(
+                    FEED,
+                    "return end_legs(tx, now, vec![leg]),",
+                    "return end_legs(tx, now, vec![leg].split_off(1)),",
+                )],
+            },
+            Fault {
+                name: "quiet-platform-cut",
+                what: "legs of a platform that has had nothing to tell for some minutes are ended",
+                edits: &[edit(
+                    FEED,
+                    "{ otherwise.max(QUIET) }",
+                    "{ otherwise.min(Millis::SECOND.times(40)) }",
+                )],
             },
         ],
     ),

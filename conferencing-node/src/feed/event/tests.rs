@@ -2,7 +2,7 @@
 
 use headroom_core::call::RunningLeg;
 use headroom_core::rating::rate_leg;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -137,6 +137,7 @@ fn an_update_that_holds_only_what_changed_keeps_the_rest() {
         revoked: false,
         told: false,
         revision: 1,
+        redescribed: false,
     };
     let update = json!({ "uuid": "5a1f3b6c", "is_presenting": true });
     let after = call_of("participant_updated", &update, Some(&record));
@@ -193,4 +194,14 @@ fn events_in_bulk_keep_their_own_numbers_and_an_error_names_its_place() {
     assert_eq!(refused(told(json!({ "seq": 0.5 }))), "seq");
     assert_eq!(refused(told(json!({ "time": -2 }))), "time");
     assert_eq!(refused(told(json!({ "node": "n".repeat(300) }))), "node");
+}
+
+#[test]
+fn what_is_no_text_keeps_nothing_else_from_being_read() {
+    let data = r#"{"uuid": "5a1f", "display_name": "\ud83d", "source_alias": "\ud83d", "has_media": "yes"}"#;
+    let event =
+        format!(r#"{{"node": "n", "seq": 1, "time": 1, "event": "participant_connected", "data": {data}}}"#);
+    let events = read(event.as_bytes()).expect("an event");
+    let Happened::LegRuns(call) = events[0].means(|_| None).what else { panic!("a leg") };
+    assert_eq!((call.legs[0].leg.as_str(), call.legs[0].media), ("5a1f", Media::AUDIO_VIDEO));
 }

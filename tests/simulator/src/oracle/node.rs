@@ -1,8 +1,9 @@
 //! The promises of a node, checked after each of its commands.
 
+use conferencing_core::feed::QUIET;
 use conferencing_core::machine::reading;
 use conferencing_core::uplink::Phase;
-use conferencing_core::{Command, Event, Grace, Reading, RequestId, State, Why};
+use conferencing_core::{Command, Event, FeedEvent, Grace, Happened, Reading, RequestId, State, Why};
 use headroom_core::{LegId, Millis, Now};
 
 use super::{Broken, Contact};
@@ -39,6 +40,9 @@ impl World {
                 call.legs.iter().map(|leg| leg.leg.clone()).filter(|leg| runs(leg)).collect()
             }
             Command::Adopt { call } => call.legs.iter().map(|leg| leg.leg.clone()).collect(),
+            Command::Feed { event: FeedEvent { what: Happened::LegRuns(call), .. } } => {
+                call.legs.iter().map(|leg| leg.leg.clone()).collect()
+            }
             Command::Delivered { legs } | Command::Sync { legs, .. } => legs.clone(),
             Command::UpdateLegs { legs } => legs.iter().map(|(_, leg, _)| leg.clone()).collect(),
             _ => Vec::new(),
@@ -49,7 +53,7 @@ impl World {
         };
         let (starts, ticks) =
             (matches!(command, Command::Started { .. }), matches!(command, Command::Tick { .. }));
-        let tells = matches!(command, Command::Adopt { .. });
+        let tells = matches!(command, Command::Adopt { .. } | Command::Feed { .. });
         NodeStep { named, answered, starts, ticks, tells }
     }
 
@@ -204,10 +208,12 @@ impl World {
         let right = match why {
             Why::Told => server.is_none() || truth.is_some_and(|truth| truth.over.contains_key(leg)),
             Why::Replaced => truth.is_some_and(|truth| truth.replaced.contains_key(leg)),
+            // It goes on: what follows says where.
+            Why::Moved => self.plan.feeds(),
             Why::NotListed => server.is_none(),
             Why::Orphaned => server.is_none_or(|server| {
                 let silent = self.time.since(server.spoke).plus(Millis::SECOND.times(5));
-                silent >= self.plan.orphan_after
+                silent >= if self.plan.feeds() { QUIET } else { self.plan.orphan_after }
             }),
             Why::Unconfirmed => {
                 let life = self.nodes[at].lives;

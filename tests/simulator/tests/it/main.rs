@@ -1,5 +1,5 @@
-//! Two thousand worlds in every run of the tests, 300 unruly ones and 60 of clocks; and those that once broke a
-//! promise.
+//! Two thousand worlds in every run of the tests, 300 unruly ones, 300 with platforms and 60 of clocks; and those that
+//! once broke a promise.
 
 mod scenarios;
 
@@ -35,6 +35,11 @@ fn two_thousand_worlds_keep_every_promise_and_replay_exactly() {
 fn three_hundred_unruly_worlds_keep_every_promise() {
     let asked = ["question that comes twice", "id used again, its end not told yet", "request of a stranger"];
     kept(Some(Profile::Unruly), 300, &asked);
+}
+
+#[test]
+fn three_hundred_worlds_with_platforms_keep_every_promise() {
+    kept(Some(Profile::Feeds), 300, &["event told again", "over-commit", "revoked", "crash of a node"]);
 }
 
 #[test]

@@ -243,6 +243,15 @@ async fn legs_above_the_limit_count_raise_an_alarm_and_are_disconnected_if_the_o
     .await;
     platform.disconnects("second").await;
     uses(&deployment, 1).await;
+    // Who pays for a gateway call is known with its outbound leg: here nobody has a license for hosted meetings.
+    let gateway = json!({ "service_type": "gateway", "conference": "meeting:1" });
+    platform.connects(&with(participant("in"), &gateway)).await;
+    let out = json!({ "protocol": "TEAMS", "call_direction": "out" });
+    platform.connects(&with(with(participant("out"), &gateway), &out)).await;
+    posted("out", "no_license");
+    platform.disconnects("out").await;
+    platform.disconnects("in").await;
+    uses(&deployment, 1).await;
     // A control client that wants media, and nothing is left.
     platform.connects(&with(participant("third"), &json!({ "has_media": false }))).await;
     platform.tells("participant_updated", &participant("third")).await;

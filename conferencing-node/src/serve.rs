@@ -11,7 +11,9 @@ use headroom_shared::committer;
 use headroom_shared::disk_log::DiskLog;
 use headroom_shared::endpoints::Endpoints;
 use headroom_shared::metrics;
-use headroom_shared::rpc::{Listen, Patience, Shutdown, bind, with_standard_services};
+use headroom_shared::rpc::{
+    Listen, Patience, Shutdown, allow_many_connections, bind, with_standard_services,
+};
 use headroom_shared::tls::{self, NodeBundle};
 use tonic::service::Routes;
 
@@ -47,6 +49,7 @@ pub async fn run(state: &Path, config: &Config) -> anyhow::Result<()> {
 /// # Errors
 /// What keeps it from serving, or what ended it.
 pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> anyhow::Result<()> {
+    allow_many_connections();
     let address = config.address()?;
     let path = config.bundle.as_ref().ok_or(Unfit::NoBundle)?;
     let bundle = NodeBundle::load(path)?;

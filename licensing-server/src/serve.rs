@@ -58,6 +58,7 @@ async fn vendor_routes(office: Office) -> anyhow::Result<Routes> {
 pub async fn serve(folder: &Folder, flags: &cli::Serve, json: bool) -> anyhow::Result<()> {
     telemetry::init("licensing-server", json);
     let settings: Settings = config::load(&folder.config(), &Flags { listen: flags.listen })?;
+    rpc::allow_many_connections();
     let shutdown = Shutdown::on_signal()?;
     let certificate = folder.server()?;
     // The register first: only who has it may take the socket's place.

@@ -41,6 +41,7 @@ const LINGER: Duration = Duration::from_millis(25);
 /// # Errors
 /// Whatever keeps it from serving.
 pub async fn serve(state: &Path, config: Config) -> anyhow::Result<()> {
+    rpc::allow_many_connections();
     let deployment = Arc::new(Deployment::open(state)?);
     deployment.keep_machine_id()?;
     let fingerprint = deployment::fingerprint(state, &config.machine_root, config.machine_identity)?;

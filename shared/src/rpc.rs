@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -141,6 +142,16 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self { request: Duration::from_secs(30), drain: Duration::from_secs(5) }
+    }
+}
+
+/// Lets the process have as many files and connections open as the system permits: the usual first limit of 1024 is soon
+/// reached by clients that connect and say nothing, and then no file can be opened either.
+pub fn allow_many_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "no more files than usual can be open");
     }
 }
 

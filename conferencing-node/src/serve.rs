@@ -90,13 +90,13 @@ pub async fn serve_until(state: &Path, config: &Config, shutdown: &Shutdown) -> 
         .with("grpc", tcp.address())
         .with("metrics", watched.address())
         .with("socket", socket.address());
-    let endpoints = match &feed {
-        Some((feed, _)) => endpoints.with("feed", feed.address()),
-        None => endpoints,
-    };
-    let feed = match feed {
-        Some((listener, credentials)) => Some((listener, platforms(&agent, config, credentials)?)),
-        None => None,
+    let (endpoints, feed) = match feed {
+        Some((listener, credentials)) => {
+            tracing::info!(address = listener.address(), "platforms may tell their events");
+            let endpoints = endpoints.with("feed", listener.address());
+            (endpoints, Some((listener, platforms(&agent, config, credentials)?)))
+        }
+        None => (endpoints, None),
     };
     let tcp_address = tcp.address().to_owned();
     let serving = async {

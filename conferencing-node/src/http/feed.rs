@@ -82,7 +82,10 @@ struct TakenBody {
 
 /// Takes an event, or several. Answers once they are durable: what is not answered the platform sends again.
 async fn events(State(intake): State<Arc<Intake>>, posted: Body) -> Answer {
-    let events = event::read(body(&posted)).map_err(Refusal::malformed)?;
+    let events = event::read(body(&posted)).map_err(|error| {
+        tracing::warn!(%error, "an event that cannot be read");
+        Refusal::malformed(error)
+    })?;
     let count = events.len();
     intake.take(events).await?;
     ok(TakenBody { events: count })

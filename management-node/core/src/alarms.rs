@@ -144,7 +144,7 @@ impl Pool {
             let pool = self.instant(&feature, at);
             if let Some((cause, _)) = self.usage.get(&feature).and_then(|usage| usage.over_commit) {
                 let why = match cause {
-                    OverCommitCause::AdoptedLegs => "legs admitted out of contact were recorded",
+                    OverCommitCause::AdoptedLegs => "legs that the pool had not granted were recorded",
                     OverCommitCause::CapacityShrank => "capacity shrank under running calls",
                 };
                 let text = format!(

@@ -1,6 +1,5 @@
 //! A conferencing platform that tells its events to a node.
 
-use headroom_deploy::fleet::Options;
 use headroom_tests::platform::{BASIC, BEARER, Platform, Port, participant};
 use headroom_tests::receiver::receiver;
 use headroom_tests::{Deployment, PATIENCE, until};
@@ -11,12 +10,7 @@ const EVENTS: &str = "/feed/v1/events";
 
 /// A pool for so many calls, and a node with a port for feeds.
 pub(crate) async fn site(capacity: &str, more: &[&str]) -> (Deployment, Port) {
-    let mut deployment = Deployment::start_with(|options| Options {
-        nodes: vec![("node-a".into(), 0)],
-        capacity: capacity.into(),
-        ..options
-    })
-    .await;
+    let mut deployment = Deployment::one_node(capacity).await;
     let folder = deployment.layout().root().join("feed");
     let port = Port::make(folder, deployment.layout().service("node-a"));
     let node = deployment.node_mut("node-a").expect("a node");
@@ -26,25 +20,6 @@ pub(crate) async fn site(capacity: &str, more: &[&str]) -> (Deployment, Port) {
     deployment.start_node("node-a").await.expect("it starts");
     deployment.agent("node-a").await;
     (deployment, port)
-}
-
-async fn uses(deployment: &Deployment, units: u32) {
-    until(&format!("{units} units in use"), async || {
-        let pool = deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
-        if pool.in_use == units { Ok(()) } else { Err(format!("{} units", pool.in_use)) }
-    })
-    .await;
-}
-
-/// Nobody holds anything any more: not the pool, not the node.
-async fn is_empty(deployment: &Deployment) {
-    uses(deployment, 0).await;
-    until("a node without legs", async || {
-        let told = status(deployment).await;
-        let rest = (told.legs, told.outbox, told.revoked, told.optimistic);
-        if rest == (0, 0, 0, 0) { Ok(()) } else { Err(format!("{told:?}")) }
-    })
-    .await;
 }
 
 async fn status(deployment: &Deployment) -> headroom_proto::admission::GetStatusResponse {
@@ -70,14 +45,14 @@ async fn legs_that_a_platform_tells_of_are_rated_recorded_and_released() {
         ("stream", json!({ "protocol": "RTMP", "has_media": false, "call_direction": "out" }), 4),
     ] {
         platform.connects(&with(participant(leg), &changes)).await;
-        uses(&deployment, units).await;
+        deployment.uses(units).await;
     }
     // The control client takes part with media, the Skype participant no longer presents.
     platform
         .tells("participant_updated", &with(participant("control"), &json!({ "protocol": "WebRTC" })))
         .await;
     platform.tells("participant_updated", &json!({ "uuid": "skype", "is_presenting": false })).await;
-    uses(&deployment, 4).await;
+    deployment.uses(4).await;
     let legs = deployment.pool().legs().await.expect("legs");
     assert_eq!(
         legs.iter().map(|leg| leg.leg.as_str()).collect::<Vec<_>>(),
@@ -90,9 +65,9 @@ async fn legs_that_a_platform_tells_of_are_rated_recorded_and_released() {
         with(with(participant(leg), &whole), &changes)
     };
     platform.connects(&gateway("in", json!({}))).await;
-    uses(&deployment, 5).await;
+    deployment.uses(5).await;
     platform.connects(&gateway("out", json!({ "protocol": "TEAMS", "call_direction": "out" }))).await;
-    uses(&deployment, 4).await;
+    deployment.uses(4).await;
 
     // The ends come in bulk, with numbers of their own, and twice.
     let ends: Vec<_> = ["sip", "control", "skype", "stream", "in", "out"]
@@ -103,7 +78,7 @@ async fn legs_that_a_platform_tells_of_are_rated_recorded_and_released() {
     });
     platform.send(&bulk).await;
     platform.send(&bulk).await;
-    is_empty(&deployment).await;
+    deployment.is_empty().await;
     // What was told before the end comes late, and revives nothing.
     platform
         .send(&with(ends[0].clone(), &json!({ "event": "participant_updated", "data": participant("sip") })))
@@ -151,9 +126,9 @@ async fn numbers_that_are_left_out_raise_an_alarm_and_who_is_unknown_is_not_hear
     curl.arg(format!("https://{}{EVENTS}", port.address().expect("an address")));
     let output = curl.output().await.expect("curl runs");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"events\":1}", "{output:?}");
-    uses(&deployment, 1).await;
+    deployment.uses(1).await;
     platform.disconnects("b").await;
-    is_empty(&deployment).await;
+    deployment.is_empty().await;
     deployment.stop().await;
 }
 
@@ -206,7 +181,7 @@ async fn no_release_is_lost_while_the_node_and_the_pool_are_killed_and_started_a
         again += machine.await.expect("everything is taken");
     }
     assert!(again > 0, "nothing went wrong on the way");
-    is_empty(&deployment).await;
+    deployment.is_empty().await;
     let told = status(&deployment).await;
     assert!(told.feeds.iter().all(|feed| feed.missed == 0), "{:?}", told.feeds);
     deployment.stop().await;
@@ -231,7 +206,7 @@ async fn legs_above_the_limit_count_raise_an_alarm_and_are_disconnected_if_the_o
     platform.connects(&participant("second")).await;
     posted("second", "insufficient_licenses");
     // It counts until it has ended.
-    uses(&deployment, 2).await;
+    deployment.uses(2).await;
     until("the alarm", async || {
         let alarms = deployment.pool().status().await.map_err(|error| error.to_string())?.alarms;
         if alarms.iter().any(|alarm| alarm.name == "over_commit") {
@@ -242,7 +217,7 @@ async fn legs_above_the_limit_count_raise_an_alarm_and_are_disconnected_if_the_o
     })
     .await;
     platform.disconnects("second").await;
-    uses(&deployment, 1).await;
+    deployment.uses(1).await;
     // Who pays for a gateway call is known with its outbound leg: here nobody has a license for hosted meetings.
     let gateway = json!({ "service_type": "gateway", "conference": "meeting:1" });
     platform.connects(&with(participant("in"), &gateway)).await;
@@ -251,7 +226,7 @@ async fn legs_above_the_limit_count_raise_an_alarm_and_are_disconnected_if_the_o
     posted("out", "no_license");
     platform.disconnects("out").await;
     platform.disconnects("in").await;
-    uses(&deployment, 1).await;
+    deployment.uses(1).await;
     // A control client that wants media, and nothing is left.
     platform.connects(&with(participant("third"), &json!({ "has_media": false }))).await;
     platform.tells("participant_updated", &participant("third")).await;
@@ -261,7 +236,7 @@ async fn legs_above_the_limit_count_raise_an_alarm_and_are_disconnected_if_the_o
     deployment.pool().force_release("node-a", "first").await.expect("it is released");
     posted("first", "revoked");
     platform.disconnects("first").await;
-    is_empty(&deployment).await;
+    deployment.is_empty().await;
     deployment.stop().await;
 }
 

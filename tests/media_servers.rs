@@ -71,12 +71,7 @@ async fn replay(page: &str, ask: impl AsyncFn(Method, &str, Option<&Value>) -> (
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exchanges_of_the_pages_about_freeswitch_and_asterisk_are_what_a_node_answers() {
     for page in ["freeswitch/README.md", "asterisk/README.md"] {
-        let deployment = Deployment::start_with(|options| headroom_deploy::fleet::Options {
-            nodes: vec![("node-a".into(), 0)],
-            capacity: "3".into(),
-            ..options
-        })
-        .await;
+        let deployment = Deployment::one_node("3").await;
         let node = deployment.agent("node-a").await;
         replay(page, async |method, path, body| {
             let answer = node.json(method, path, body).await.expect("an answer");
@@ -110,12 +105,7 @@ async fn said(mut command: Command) -> (bool, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_clients_are_short_and_are_granted_denied_and_told_that_nobody_is_there() {
     let clients = repository().join("deploy/clients");
-    let deployment = Deployment::start_with(|options| headroom_deploy::fleet::Options {
-        nodes: vec![("node-a".into(), 0)],
-        capacity: "1".into(),
-        ..options
-    })
-    .await;
+    let deployment = Deployment::one_node("1").await;
     let node = deployment.agent("node-a").await;
     let stubs = tempfile::tempdir().expect("a folder");
     let mut made = Command::new(python());

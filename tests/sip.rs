@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 
 use headroom_deploy::fleet::Options;
-use headroom_proto::admin::{LeasedLeg, Pool};
+use headroom_proto::admin::LeasedLeg;
 use headroom_tests::sip::{Kamailio, Load, Media, Scenario, Sipp};
 use headroom_tests::{Deployment, until};
 
@@ -64,23 +64,14 @@ impl Site {
         self.deployment.pool().calls_pool().await.expect("the pool answers").in_use
     }
 
-    /// Waits until the pool of calls is so.
-    async fn pool_is(&self, what: &str, so: impl Fn(&Pool) -> bool) {
-        until(what, async || {
-            let pool = self.deployment.pool().calls_pool().await.map_err(|error| error.to_string())?;
-            if so(&pool) { Ok(()) } else { Err(format!("{} in use, peak {}", pool.in_use, pool.peak)) }
-        })
-        .await;
-    }
-
     /// Waits until so many units are in use.
     async fn uses(&self, units: u32) {
-        self.pool_is(&format!("{units} units in use"), |pool| pool.in_use == units).await;
+        self.deployment.uses(units).await;
     }
 
     /// Waits until so many units are in use, or more.
     async fn uses_at_least(&self, units: u32) {
-        self.pool_is(&format!("{units} units in use"), |pool| pool.in_use >= units).await;
+        self.deployment.pool_is(&format!("{units} units in use"), |pool| pool.in_use >= units).await;
     }
 
     /// Waits until the legs with leases are so.
@@ -99,22 +90,9 @@ impl Site {
         self.legs_are(&what, |legs| legs.iter().map(|leg| leg.leg.as_str()).eq(wanted.iter().copied())).await;
     }
 
-    /// Waits until nobody holds anything any more: not the pool, not the node.
-    async fn is_empty(&self) {
-        self.uses(0).await;
-        let node = self.deployment.agent("node-a").await;
-        until("a node without legs", async || {
-            let status = node.status().await.map_err(|error| error.to_string())?;
-            let rest = (status.legs, status.outbox, status.revoked);
-            if rest == (0, 0, 0) { Ok(()) } else { Err(format!("legs, outbox, revoked: {rest:?}")) }
-        })
-        .await;
-        assert!(self.deployment.pool().legs().await.expect("the pool answers").is_empty());
-    }
-
     /// Says that it is empty after what was done, and how much was in use at most so far.
     async fn is_empty_after(&self, what: &str) {
-        self.is_empty().await;
+        self.deployment.is_empty().await;
         let peak = self.deployment.pool().calls_pool().await.expect("the pool answers").peak;
         say(format!("{what}: 0 units in use, peak so far {peak}"));
     }

@@ -10,7 +10,6 @@ use headroom_core::time::Clock;
 use headroom_shared::clock::SystemClock;
 use headroom_shared::committer::Handle;
 use headroom_shared::https;
-use headroom_shared::print::causes;
 use management_core::{AlarmKey, Event, PoolMachine};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -19,8 +18,6 @@ use crate::licensing::ClientError;
 
 /// What was cleared so long before a start is told again.
 const RETOLD: Millis = Millis::HOUR;
-/// Posts that failed are tried again, waiting twice as long each time, until the last.
-const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// A receiver of alarms.
 pub(crate) struct Webhook {
@@ -96,14 +93,9 @@ impl Webhook {
     }
 
     async fn send(&self, body: &Value) {
-        for wait in WAITS {
-            let request = self.http.post(self.url.clone()).header("content-type", "application/json");
-            let why = match request.body(body.to_string()).send().await {
-                Ok(response) if response.status().is_success() => return,
-                Ok(response) => response.status().to_string(),
-                // The address may hold a secret.
-                Err(error) => causes(&error.without_url()),
-            };
+        for wait in https::WAITS {
+            let request = self.http.post(self.url.clone());
+            let Err(why) = https::post(request, body.to_string()).await else { return };
             tracing::warn!(why, "the alarm's receiver did not take it");
             tokio::time::sleep(Duration::from_secs(wait)).await;
         }

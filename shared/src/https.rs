@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Proxy};
+use reqwest::{Certificate, Client, Proxy, RequestBuilder};
 
 use crate::print::causes;
+
+/// A post that was not taken is tried again after each of these seconds, after the last no more.
+pub const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
@@ -69,4 +72,16 @@ pub fn client(authority: Option<(&'static str, &Path)>, proxy: &str) -> Result<C
         builder = builder.proxy(Proxy::all(proxy).map_err(wrong)?);
     }
     builder.build().map_err(|error| HttpsError::Library(causes(&error)))
+}
+
+/// Posts JSON.
+///
+/// # Errors
+/// Why it was not taken; without the address, which may hold a secret.
+pub async fn post(request: RequestBuilder, json: String) -> Result<(), String> {
+    match request.header("content-type", "application/json").body(json).send().await {
+        Ok(response) if response.status().is_success() => Ok(()),
+        Ok(response) => Err(response.status().to_string()),
+        Err(error) => Err(causes(&error.without_url())),
+    }
 }

@@ -4,26 +4,24 @@
 //! authority alone admits nobody. All certificates have distinct names: `BoringSSL` refuses a chain
 //! whose leaf is named like its issuer.
 
+mod bundle;
 mod files;
+mod server;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use headroom_core::{IdError, NodeName};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SerialNumber,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{WantsServerCert, WebPkiClientVerifier};
-use rustls::{ConfigBuilder, RootCertStore, ServerConfig};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
+pub use bundle::NodeBundle;
 pub use files::{check_new, write_public, write_secret};
+pub use server::{ServerTls, mutual_server, plain_server};
 
 /// The name every management node's certificate carries, and nodes verify whatever the address.
 pub const MANAGEMENT_NAME: &str = "management-node";
@@ -239,62 +237,6 @@ pub fn certificate_der(text: &str, what: &str) -> Result<Vec<u8>, TlsError> {
     Ok(block.into_contents())
 }
 
-/// TLS as a server speaks it: HTTP/2 and HTTP/1.1.
-#[derive(Clone)]
-pub struct ServerTls(Arc<ServerConfig>);
-
-impl std::fmt::Debug for ServerTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ServerTls")
-    }
-}
-
-impl ServerTls {
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0)
-    }
-
-    fn new(
-        server: &Credentials,
-        builder: ConfigBuilder<ServerConfig, WantsServerCert>,
-    ) -> Result<Self, TlsError> {
-        let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).map_err(unserved)?;
-        let mut config =
-            builder.with_single_cert(certificates(&server.certificate)?, key).map_err(unserved)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
-    }
-}
-
-fn unserved(why: impl std::fmt::Display) -> TlsError {
-    TlsError::Serve(why.to_string())
-}
-
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(unserved)
-}
-
-/// A server that admits only clients with a certificate of `authority`.
-///
-/// # Errors
-/// [`TlsError::Serve`].
-pub fn mutual_server(server: &Credentials, authority: &str) -> Result<ServerTls, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(authority)? {
-        roots.add(certificate).map_err(unserved)?;
-    }
-    let verifier = WebPkiClientVerifier::builder(roots.into()).build().map_err(unserved)?;
-    ServerTls::new(server, ServerConfig::builder().with_client_cert_verifier(verifier))
-}
-
-/// A server that admits anybody.
-///
-/// # Errors
-/// [`TlsError::Serve`].
-pub fn plain_server(server: &Credentials) -> Result<ServerTls, TlsError> {
-    ServerTls::new(server, ServerConfig::builder().with_no_client_auth())
-}
-
 /// A client that trusts `authority` for the server named `name`, whatever the address.
 #[must_use]
 pub fn client(authority: &str, name: &str, client: Option<&Credentials>) -> ClientTlsConfig {
@@ -305,103 +247,6 @@ pub fn client(authority: &str, name: &str, client: Option<&Credentials>) -> Clie
     match client {
         Some(client) => config.identity(client.identity()),
         None => config,
-    }
-}
-
-/// Everything a conferencing node needs to reach its pool. Secret.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeBundle {
-    /// The node's name.
-    pub name: String,
-    /// Where the management node is, for example `https://pool.example.com:7400`.
-    pub management: String,
-    /// The deployment's authority, PEM.
-    pub authority: String,
-    /// The node's certificate, PEM.
-    pub certificate: String,
-    /// The node's key, PEM. Secret.
-    pub key: String,
-}
-
-impl std::fmt::Debug for NodeBundle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NodeBundle({} at {})", self.name, self.management)
-    }
-}
-
-impl NodeBundle {
-    /// A bundle for a node.
-    #[must_use]
-    pub fn new(name: &NodeName, management: &str, authority: &str, node: Credentials) -> Self {
-        Self {
-            name: name.to_string(),
-            management: management.to_owned(),
-            authority: authority.to_owned(),
-            certificate: node.certificate,
-            key: node.key,
-        }
-    }
-
-    /// The bundle as TOML.
-    ///
-    /// # Errors
-    /// [`TlsError::Bundle`].
-    pub fn to_toml(&self) -> Result<String, TlsError> {
-        let text = toml::to_string(self).map_err(|error| TlsError::Bundle(error.to_string()))?;
-        Ok(format!("# Bundle of a Headroom conferencing node. Secret: it holds the node's key.\n{text}"))
-    }
-
-    /// Reads and checks a bundle.
-    ///
-    /// # Errors
-    /// [`TlsError`] names the field.
-    pub fn from_toml(text: &str) -> Result<Self, TlsError> {
-        let bundle: Self = toml::from_str(text).map_err(|error| TlsError::Bundle(error.message().into()))?;
-        bundle.node()?;
-        certificate_der(&bundle.authority, "the bundle's field `authority`")?;
-        certificate_der(&bundle.certificate, "the bundle's field `certificate`")?;
-        KeyPair::from_pem(&bundle.key)
-            .map_err(|_| TlsError::Bundle("key: holds no private key in PEM form".into()))?;
-        Ok(bundle)
-    }
-
-    /// Writes the bundle, readable by its owner only.
-    ///
-    /// # Errors
-    /// [`TlsError::File`].
-    pub fn save(&self, path: &Path) -> Result<(), TlsError> {
-        let text = self.to_toml()?;
-        write_secret(path, text.as_bytes()).map_err(|why| TlsError::File { path: path.into(), why })
-    }
-
-    /// Reads the bundle from a file.
-    ///
-    /// # Errors
-    /// [`TlsError`] names the file or the field.
-    pub fn load(path: &Path) -> Result<Self, TlsError> {
-        let text = std::fs::read_to_string(path).map_err(|why| TlsError::File { path: path.into(), why })?;
-        Self::from_toml(&text)
-    }
-
-    /// The node's name, checked.
-    ///
-    /// # Errors
-    /// [`TlsError::Name`].
-    pub fn node(&self) -> Result<NodeName, TlsError> {
-        Ok(NodeName::new(&self.name)?)
-    }
-
-    /// The node's certificate and key.
-    #[must_use]
-    pub fn credentials(&self) -> Credentials {
-        Credentials { certificate: self.certificate.clone(), key: self.key.clone() }
-    }
-
-    /// How the node reaches the management node.
-    #[must_use]
-    pub fn client(&self) -> ClientTlsConfig {
-        client(&self.authority, MANAGEMENT_NAME, Some(&self.credentials()))
     }
 }
 

@@ -85,7 +85,7 @@ async fn a_caller_who_gives_up_while_the_pool_is_asked_leaves_nothing_behind() {
     let caller = site.caller(NUMBER, &gives_up, named("early"));
     caller.done().await;
     headroom_deploy::process::signal(pool, rustix::process::Signal::CONT);
-    site.pool_is("what was granted to go back", |pool| pool.peak >= 2).await;
+    site.deployment.pool_is("what was granted to go back", |pool| pool.peak >= 2).await;
     site.is_empty_after("a call given up while it was asked for").await;
     site.kamailio.kill().await;
     site.deployment.stop().await;

@@ -18,6 +18,7 @@ use std::ops::{Deref, DerefMut};
 use headroom_deploy::agent::Agent;
 use headroom_deploy::fleet::{Fleet, Options};
 use headroom_deploy::wait::{self, Look};
+use headroom_proto::admin::Pool;
 use headroom_proto::admission::Contact;
 use tempfile::TempDir;
 
@@ -64,6 +65,42 @@ impl Deployment {
             Ok(fleet) => Self { fleet: Some(fleet), _folder: folder },
             Err(error) => panic!("the deployment does not start: {error}"),
         }
+    }
+
+    /// As [`Deployment::start`], with a license for so many calls and only `node-a`.
+    pub async fn one_node(capacity: &str) -> Self {
+        let nodes = vec![("node-a".into(), 0)];
+        Self::start_with(|options| Options { nodes, capacity: capacity.into(), ..options }).await
+    }
+
+    /// Waits until the pool of calls is so.
+    pub async fn pool_is(&self, what: &str, so: impl Fn(&Pool) -> bool) {
+        until(what, async || {
+            let pool = self.pool().calls_pool().await.map_err(|error| error.to_string())?;
+            if so(&pool) { Ok(()) } else { Err(format!("{} in use, peak {}", pool.in_use, pool.peak)) }
+        })
+        .await;
+    }
+
+    /// Waits until so many units are in use.
+    pub async fn uses(&self, units: u32) {
+        self.pool_is(&format!("{units} units in use"), |pool| pool.in_use == units).await;
+    }
+
+    /// Waits until nobody holds anything any more: not the pool, not `node-a`.
+    ///
+    /// # Panics
+    /// When the pool has leases of no units.
+    pub async fn is_empty(&self) {
+        self.uses(0).await;
+        let node = self.agent("node-a").await;
+        until("a node without legs", async || {
+            let status = node.status().await.map_err(|error| error.to_string())?;
+            let rest = (status.legs, status.outbox, status.revoked);
+            if rest == (0, 0, 0) { Ok(()) } else { Err(format!("legs, outbox, revoked: {rest:?}")) }
+        })
+        .await;
+        assert!(self.pool().legs().await.expect("the pool answers").is_empty());
     }
 
     /// A node's local interface, once the node is in contact.

@@ -10,14 +10,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use headroom_core::LegId;
 use headroom_shared::https::{self, HttpsError};
-use headroom_shared::print::causes;
 use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::revocations::revocations;
 
-/// Requests that fail are tried again, waiting twice as long each time, until the last.
-const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Most requests at a time.
 const AT_A_TIME: usize = 16;
 /// The header that says why: the word of a denial, or `revoked`.
@@ -101,10 +98,11 @@ impl Disconnects {
         }
     }
 
-    /// Has a leg disconnected. When that is under way for want of a license, an administrator's wish goes on after it.
+    /// Has a leg disconnected. When that is under way for want of a license, an
+    /// administrator's wish becomes the reason.
     pub(crate) fn want(&self, leg: LegId, reason: &'static str) {
         let mut wanted = self.wanted();
-        let under_way = wanted.get(&leg).is_some();
+        let under_way = wanted.contains_key(&leg);
         if !under_way || reason == REVOKED {
             wanted.insert(leg.clone(), reason);
         }
@@ -130,26 +128,20 @@ impl Disconnects {
     async fn disconnect(&self, leg: &LegId) {
         let Shared { agent, http, url, room, .. } = &*self.0;
         let body = serde_json::json!({ "participant_id": leg.as_str() }).to_string();
-        for wait in WAITS {
+        for wait in https::WAITS {
             let Some(reason) = self.wanted().get(leg).copied() else { return };
             if !agent.view().state.legs.contains_key(leg) {
                 return;
             }
             // Never closed.
             let permit = room.acquire().await;
-            let request = http.post(url.clone()).header("content-type", "application/json");
-            let why = match request.header(REASON, reason).body(body.clone()).send().await {
-                Ok(response) if response.status().is_success() => {
-                    tracing::info!(%leg, reason, "disconnected");
-                    // The platform knows of it, whatever it was told as the reason.
-                    agent.told(vec![leg.clone()]);
-                    return;
-                }
-                Ok(response) => response.status().to_string(),
-                // The address holds a secret.
-                Err(error) => causes(&error.without_url()),
-            };
+            let posted = https::post(http.post(url.clone()).header(REASON, reason), body.clone()).await;
             drop(permit);
+            let Err(why) = posted else {
+                tracing::info!(%leg, reason, "disconnected");
+                // The platform knows of it, whatever it was told as the reason.
+                return agent.told(vec![leg.clone()]);
+            };
             tracing::warn!(%leg, reason, why, "a leg could not be disconnected");
             tokio::time::sleep(Duration::from_secs(wait)).await;
         }

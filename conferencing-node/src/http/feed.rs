@@ -17,7 +17,7 @@ use serde_json::json;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
 use super::in_time;
-use super::refusal::{Answer, Body, Refusal, body, ok};
+use super::refusal::{Answer, Body, Refusal, ok};
 use crate::feed::credentials::Credentials;
 use crate::feed::intake::Intake;
 use crate::feed::{event, policy};
@@ -81,8 +81,8 @@ struct TakenBody {
 }
 
 /// Takes an event, or several. Answers once they are durable: what is not answered the platform sends again.
-async fn events(State(intake): State<Arc<Intake>>, posted: Body) -> Answer {
-    let events = event::read(body(&posted)).map_err(|error| {
+async fn events(State(intake): State<Arc<Intake>>, Body(body): Body) -> Answer {
+    let events = event::read(&body).map_err(|error| {
         tracing::warn!(%error, "an event that cannot be read");
         Refusal::malformed(error)
     })?;

@@ -148,7 +148,7 @@ impl From<Conflict> for Refusal {
 }
 
 /// A body of at most [`MAX_BODY`] bytes.
-pub(super) struct Body(Bytes);
+pub(super) struct Body(pub(super) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Refusal;
@@ -181,11 +181,6 @@ pub(super) type Answer = Result<Response, Refusal>;
 
 pub(super) fn ok(body: impl serde::Serialize) -> Answer {
     Ok(axum::Json(body).into_response())
-}
-
-/// What a body holds.
-pub(super) fn body(body: &Body) -> &[u8] {
-    &body.0
 }
 
 pub(super) fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Refusal> {

@@ -33,6 +33,16 @@ async fn start(listen: Listen, shutdown: &Shutdown) -> (String, Running) {
     (address, tokio::spawn(async move { bound.serve(routes, patience, &shutdown).await }))
 }
 
+/// A server named `x` that admits anybody, and its authority.
+async fn start_tls(shutdown: &Shutdown) -> (tls::Credentials, String, Running) {
+    tls::install_provider();
+    let authority = tls::make_authority("test").expect("an authority");
+    let server = tls::issue_server(&authority, "x", &[]).expect("a certificate");
+    let config = tls::plain_server(&server).expect("TLS");
+    let (address, running) = start(Listen::tls(any(), config), shutdown).await;
+    (authority, address, running)
+}
+
 async fn healthy(channel: tonic::transport::Channel) -> Result<bool, tonic::Status> {
     let request = HealthCheckRequest { service: SERVICE.into() };
     let answer = HealthClient::new(channel).check(request).await?;
@@ -69,12 +79,8 @@ async fn only_a_client_with_a_certificate_of_the_authority_is_admitted() {
 
 #[tokio::test]
 async fn a_silent_client_does_not_keep_a_server_from_ending() {
-    tls::install_provider();
-    let authority = tls::make_authority("test").expect("an authority");
-    let server = tls::issue_server(&authority, "x", &[]).expect("a certificate");
     let shutdown = Shutdown::default();
-    let config = tls::plain_server(&server).expect("TLS");
-    let (address, running) = start(Listen::tls(any(), config), &shutdown).await;
+    let (_, address, running) = start_tls(&shutdown).await;
     let (plain, running_plain) = start(Listen::tcp(any()), &shutdown).await;
     let _silent = tokio::net::TcpStream::connect(&address).await.expect("a connection");
     let _silent_too = tokio::net::TcpStream::connect(&plain).await.expect("a connection");
@@ -140,12 +146,8 @@ async fn http_1_is_answered_on_the_same_port() {
 
 #[tokio::test]
 async fn a_client_that_speaks_http_1_only_is_served_over_tls_and_a_slow_handshake_holds_up_nobody() {
-    tls::install_provider();
-    let authority = tls::make_authority("test").expect("an authority");
-    let server = tls::issue_server(&authority, "x", &[]).expect("a certificate");
     let shutdown = Shutdown::default();
-    let config = tls::plain_server(&server).expect("TLS");
-    let (address, running) = start(Listen::tls(any(), config), &shutdown).await;
+    let (authority, address, running) = start_tls(&shutdown).await;
     let _silent = tokio::net::TcpStream::connect(&address).await.expect("a connection");
     let mut roots = rustls::RootCertStore::empty();
     let certificate = tls::certificate_der(&authority.certificate, "the authority").expect("a certificate");
